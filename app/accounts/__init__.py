@@ -1,0 +1,1 @@
+"""People: users, sessions, roles, second factors."""

@@ -1,0 +1,1 @@
+"""Second factors: codes and recovery codes, each taken once."""

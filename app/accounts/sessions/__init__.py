@@ -1,0 +1,1 @@
+"""Sign-ins: opened, renewed, ended; what a token proves."""

@@ -1,0 +1,1 @@
+"""Who did what, from where: one row an action."""

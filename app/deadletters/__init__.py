@@ -1,0 +1,1 @@
+"""Work that stopped and waits for a person."""

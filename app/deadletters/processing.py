@@ -1,0 +1,124 @@
+"""Looks before decisions, and decisions about many letters, each in a transaction of its own."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import wraps
+
+import msgspec
+
+from app.audit.operations import Actor
+from app.deadletters import operations, queries
+from app.deadletters.bulk import Action
+from app.deadletters.operations import DiscardRefused, RetryRefused
+from app.deadletters.queries import LetterUnknown
+from app.deadletters.verdict import FAILED_LOOKS, asks_psp
+from app.jobs import Claim, NotRetryable, Postpone
+from app.payments import resolving
+from app.payments.processing import backoff, give_up
+from app.runtime import Runtime
+
+MOST = 200
+_SILENT = "The PSP does not answer the look-up that comes before a retry. Nothing was sent."
+
+Work = Callable[[Runtime, Claim], Awaitable[None]]
+
+
+class LeftOut(msgspec.Struct, frozen=True):
+    """A letter that was not decided, and why."""
+
+    job_id: str
+    why: str
+
+
+class Decided(msgspec.Struct, frozen=True):
+    """What became of the chosen letters."""
+
+    done: list[str]
+    left_out: list[LeftOut]
+
+    def sentence(self, action: Action) -> str:
+        """Say it in a line."""
+        word = "retried" if action == "retry" else "discarded"
+        left = len(self.left_out)
+        return f"{len(self.done)} {word}" + (f", {left} left out." if left else ".")
+
+
+async def decide_many(
+    rt: Runtime,
+    *,
+    actor: Actor,
+    action: Action,
+    job_ids: Sequence[str],
+    why: str,
+    approved: bool = False,
+) -> Decided:
+    """Retry or discard the chosen letters that still allow it; at most 200, each audited.
+
+    One refusal stops none of the others. `approved`: a second admin has agreed to all of it.
+    """
+    done, left_out = [], []
+    for job_id in dict.fromkeys(job_ids[:MOST]):
+        try:
+            async with rt.sessions.begin() as session:
+                act = operations.retry if action == "retry" else operations.discard
+                await act(session, rt=rt, actor=actor, job_id=job_id, why=why, approved=approved)
+        except (NotRetryable, RetryRefused, DiscardRefused, LetterUnknown) as refusal:
+            left_out.append(LeftOut(job_id, refusal.detail))
+        else:
+            done.append(job_id)
+    return Decided(done, left_out)
+
+
+async def look(rt: Runtime, job: Claim) -> None:
+    """Ask the PSP what became of a letter's attempt; a page asked for it, a worker does it."""
+    await look_at(rt, job_id=str(job.args["job_id"]))
+
+
+async def look_at(rt: Runtime, *, job_id: str) -> str | None:
+    """Look up a letter's attempt and record what is found; nothing is sent.
+
+    Returns the PSP's word (`unknown` when it gave none), None when there is nothing to ask.
+    """
+    async with rt.sessions.read() as session:
+        letter = await queries.letter(session, job_id=job_id)
+    if letter.attempt is None or not asks_psp(letter):
+        return None
+    result = await resolving.look_back(rt, attempt_id=letter.attempt.id)
+    return result.cls if result is not None else None
+
+
+def looking_first(work: Work) -> Work:
+    """Return the work of a job that, once a person has retried it, asks the PSP before it sends.
+
+    The verdict that the person saw may be minutes old by then; this one is not.
+    """
+
+    @wraps(work)
+    async def looked(rt: Runtime, job: Claim) -> None:
+        if any(line.get("what") == "retried" for line in job.history):
+            said = await look_at(rt, job_id=job.id)
+            if said in FAILED_LOOKS:
+                give_up(job, rt, _SILENT)
+                raise Postpone(backoff(rt, job.tries, cap=300.0, at_least=5.0), _SILENT)
+        await work(rt, job)
+
+    return looked
+
+
+async def carry_out(rt: Runtime, *, actor: Actor, approval_id: str) -> str:
+    """Do what two admins agreed on, once, and write down what came of it; returns it in words.
+
+    `actor` is the second of them. What is unknown or changed by now is left out.
+    """
+    async with rt.sessions.read() as session:
+        found = await queries.approval(session, approval_id=approval_id)
+    if found.state != "approved" or found.outcome is not None:
+        return found.outcome or "Nothing was done."
+    action: Action = "discard" if found.action == "discard" else "retry"
+    why = f"{found.reason} (Asked by {found.asked_name}.)"
+    done = await decide_many(
+        rt, actor=actor, action=action, job_ids=found.job_ids, why=why, approved=True
+    )
+    said = done.sentence(action)
+    async with rt.sessions.begin() as session:
+        await operations.note_outcome(session, approval_id=approval_id, outcome=said)
+    return said

@@ -1,0 +1,1 @@
+"""The review desk: people settle what no look-up could, with evidence."""

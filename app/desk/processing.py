@@ -1,0 +1,153 @@
+"""Carries a person's decision out: start, ask the PSP, compare, and only then act on it."""
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import jobs
+from app.desk import operations
+from app.desk.finding import (
+    FAILED_LOOKS,
+    Finding,
+    of_did_not_happen,
+    of_happened,
+    of_refunded,
+)
+from app.jobs import Claim, Postpone
+from app.ledger.models import PostingRow
+from app.payments import attempts, outcomes, resolving
+from app.payments.attempts import Step
+from app.payments.change import Change, lock
+from app.payments.models import Attempt
+from app.payments.processing import backoff, call
+from app.payments.receipts import return_suspended
+from app.psp.port import RefundSeen, Result
+from app.reviews.models import Review
+from app.runtime import Runtime
+
+_SILENT = "The PSP does not answer; the decision waits."
+_HOW = {
+    "happened": "Recorded as happened, as the PSP confirmed.",
+    "did_not_happen": "Closed as not happened, as the PSP confirmed.",
+    "refunded": "The money went back at the PSP.",
+}
+
+
+class _Asked(msgspec.Struct):
+    """What is asked of the PSP: a look-up of the attempt, or the refunds of a charge."""
+
+    step: Step
+    refunds_of: str | None = None
+
+
+async def look(rt: Runtime, job: Claim) -> None:
+    """Ask the PSP about the attempt of an item, for the person who reads it."""
+    await resolving.look_back(rt, attempt_id=str(job.args["attempt_id"]))
+
+
+async def settle(rt: Runtime, job: Claim) -> None:
+    """Compare a decision with the PSP's word; act on it, ask a second person, or send it back."""
+    review_id, version = str(job.args["review_id"]), int(job.args["version"])
+    asked = await rt.sessions.run(lambda session: _start(session, rt, review_id, version))
+    if asked is None:
+        return
+    result, duration = await call(rt, asked.step)
+    refunds: list[RefundSeen] | Result = []
+    if asked.refunds_of is not None:
+        refunds = await rt.psp(asked.step.connection_id).look_up_refunds(asked.refunds_of)
+
+    async def finish(session: AsyncSession) -> bool:
+        change = await lock(session, rt, payment_id=asked.step.payment_id)
+        await attempts.complete_call(change, asked.step, result, duration)
+        attempt = await attempts.find(session, asked.step.attempt_id)
+        review = await operations.current(session, review_id)
+        silent = result.cls in FAILED_LOOKS or isinstance(refunds, Result)
+        if review is None or attempt is None or not _is_on(review, version):
+            await change.save()
+        elif silent:
+            await change.save()
+            await jobs.check(session, job=job)
+            return False
+        else:
+            review.looked_at = rt.clock()
+            finding = await _compare(change, review, attempt, result, refunds)
+            review.finding = finding.words[:500]
+            await _follow(change, review, attempt, result, finding)
+            await change.save()
+        await jobs.finish(session, job=job, now=rt.clock())
+        return True
+
+    if not await rt.sessions.run(finish):
+        raise Postpone(backoff(rt, job.tries, cap=300.0, at_least=5.0), _SILENT)
+
+
+def _is_on(review: Review, version: int) -> bool:
+    return (review.state, review.stage, review.version) == ("open", "looking", version)
+
+
+async def _start(session: AsyncSession, rt: Runtime, review_id: str, version: int) -> _Asked | None:
+    review = await session.get(Review, review_id)
+    if review is None or not _is_on(review, version):
+        return None
+    change = await lock(session, rt, payment_id=review.payment_id)
+    attempt = await attempts.find(session, review.attempt_id)
+    if attempt is None:
+        return None
+    step = attempts.look(change, attempt)
+    if review.decision == "happened":
+        step.reference = review.evidence
+    await change.save()
+    refunded = review.decision == "refunded"
+    return _Asked(step, review.reference if refunded else None)
+
+
+async def _compare(
+    change: Change,
+    review: Review,
+    attempt: Attempt,
+    result: Result,
+    refunds: list[RefundSeen] | Result,
+) -> Finding:
+    named = review.evidence or ""
+    if review.decision == "happened":
+        return of_happened(attempt, result, named=named)
+    if review.decision == "refunded" and isinstance(refunds, list):
+        if not await _is_held_apart(change.session, review):
+            return Finding(agrees=False, words="No money of this is held apart.")
+        return of_refunded(refunds, named=named, amount=review.amount, currency=review.currency)
+    window = change.rt.psp(attempt.connection_id).key_window
+    ends = (attempt.first_sent_at or attempt.created_at) + window
+    return of_did_not_happen(result, now=change.now, key_ends=ends)
+
+
+async def _is_held_apart(session: AsyncSession, review: Review) -> bool:
+    key = f"unexpected_receipt:{review.reference}"
+    found = await session.scalar(select(PostingRow.id).where(PostingRow.key == key).limit(1))
+    return found is not None
+
+
+async def _follow(
+    change: Change, review: Review, attempt: Attempt, result: Result, finding: Finding
+) -> None:
+    rt, session = change.rt, change.session
+    if not finding.agrees:
+        review.stage, review.version = None, review.version + 1
+        # The PSP's word counts all the same: what it did is recorded, and answers the question.
+        if review.decision == "did_not_happen":
+            await outcomes.apply(change, attempt, result)
+        return
+    if review.amount > rt.settings.second_person_above and review.second_by is None:
+        review.stage, review.version = "second", review.version + 1
+        return
+    # Closed before its effects, so that these do not close it as settled by themselves.
+    await operations.close(session, rt=rt, review=review, how=_HOW[review.decision or ""])
+    await session.flush()
+    if review.decision == "refunded":
+        return_suspended(change, review.amount, review.currency, str(review.evidence))
+        if attempt.state == "needs_review":
+            await resolving.did_not_happen(change, attempt, code="refunded_at_psp")
+    elif review.decision == "did_not_happen":
+        await resolving.did_not_happen(change, attempt, code="not_charged")
+    else:
+        attempt.state = "unknown"
+        await outcomes.apply(change, attempt, result)

@@ -1,0 +1,1 @@
+"""Events received from payment service providers."""

@@ -1,0 +1,264 @@
+"""Applying received events: the PSP's object is asked for, so their order does not matter."""
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import jobs
+from app.inbox.models import ReceivedEvent
+from app.jobs import Bury, Claim, NotNow, Postpone
+from app.payments import outcomes, processing, resolving
+from app.payments.attempts import installation_of
+from app.payments.change import lock
+from app.payments.models import Attempt, Payment
+from app.payments.refunding import adopt, refund_of, take_back
+from app.payments.ruling import DONE, Ruling
+from app.payments.states import ATTEMPT_FINAL, FINAL
+from app.psp.gates import LOOKUP
+from app.psp.port import Class, RefundSeen, Result
+from app.runtime import Runtime
+
+_PARKED_FOR = timedelta(hours=24)  # Then an event of a row that never came is ignored.
+_REFUND_WORDS: dict[str, Class] = {
+    "succeeded": "succeeded",
+    "failed": "declined",
+    "pending": "pending",
+}
+_NOT_LISTED = "The PSP does not list the refund of this event yet."
+_NO_ROOM = "A refund made at the PSP finds no room yet."
+_NOT_OF_A_SALE = (
+    "A refund was made at the PSP of a payment that has ended otherwise. Its money lay in "
+    "suspense, so it is booked by hand."
+)
+
+
+async def apply(rt: Runtime, job: Claim) -> None:
+    """Bring about what a received event tells of, once.
+
+    Not ours: noted as foreign. Ours but unknown (our own commit may still be under way):
+    parked and tried again.
+    """
+    async with rt.sessions.read() as session:
+        event = await session.get(ReceivedEvent, job.args["event_id"])
+        if event is None or event.state not in {"received", "parked"}:
+            return None
+        attempt, paid = await _attempt(session, event)
+        ours = await installation_of(session, rt)
+    if event.about == "other":
+        return await _note(rt, job, event, "ignored", "Nothing that we act on.")
+    if attempt is None:
+        if event.installation != ours and not await _may_become_ours(rt, event):
+            return await _note(rt, job, event, "foreign", "Of another system.")
+        return await _park(rt, job, event)
+    ruling = await _bring_about(rt, job, event, attempt, paid=paid)
+    if ruling.action == "look":
+        seconds = ruling.seconds or 0.0
+        raise Postpone(processing.backoff(rt, job.tries, cap=60.0, at_least=seconds), ruling.reason)
+    await _note(rt, job, event, "applied", None, attempt, ruling)
+    return None
+
+
+async def _may_become_ours(rt: Runtime, event: ReceivedEvent) -> bool:
+    """Tell whether an event without a mark may be of a charge that we have yet to hear of.
+
+    A refund made by hand carries none. Of a checkout we know the page alone until the customer's
+    payment is found, and if its own event was lost, the refund's comes first.
+    """
+    if event.installation is not None or event.about != "refund":
+        return False
+    async with rt.sessions.read() as session:
+        found = await session.scalar(
+            select(Attempt.id)
+            .where(
+                Attempt.connection_id == event.connection_id,
+                Attempt.livemode == event.livemode,
+                Attempt.kind == "checkout",
+                Attempt.created_at <= event.received_at,
+                Attempt.state.in_(("created", "sent", "unknown", "open")),
+            )
+            .limit(1)
+        )
+    return found is not None
+
+
+async def _bring_about(
+    rt: Runtime, job: Claim, event: ReceivedEvent, attempt: Attempt, *, paid: bool
+) -> Ruling:
+    if event.about == "refund" or event.type == "charge.refunded":
+        await _refunds(rt, job, event, attempt)
+        return DONE
+    if attempt.state == "needs_review":
+        # An earlier try may have been killed between finding that out and writing the letter.
+        return Ruling("bury", attempt.message or "The PSP did something else than we asked for.")
+    if attempt.state == "succeeded":
+        # What is paid holds nothing back any more; that is never undone, so no lock is needed.
+        return DONE if paid else await resolving.look_at_hold(rt, attempt_id=attempt.id)
+    if attempt.state in ATTEMPT_FINAL:
+        return DONE
+    ruling = await resolving.resolve(rt, attempt_id=attempt.id)
+    failed = event.type == "payment_intent.payment_failed" and attempt.kind == "checkout"
+    if failed and event.object_reference and ruling.action == "done":
+        reference = event.object_reference
+        await resolving.look_at_decline(rt, attempt_id=attempt.id, reference=reference)
+    return ruling
+
+
+async def _attempt(session: AsyncSession, event: ReceivedEvent) -> tuple[Attempt | None, bool]:
+    """Find what an event is about, by our own id in its metadata, else by the object.
+
+    The second value tells whether its payment is paid already.
+    """
+    query = select(Attempt, Payment.status).join(Payment, Payment.id == Attempt.payment_id)
+    if event.attempt_id is not None:
+        found = (await session.execute(query.where(Attempt.id == event.attempt_id))).first()
+        if found is not None and found[0].connection_id == event.connection_id:
+            return found[0], found[1] == "succeeded"
+    if event.psp_reference is None:
+        return None, False
+    by_object = query.where(
+        Attempt.connection_id == event.connection_id,
+        Attempt.livemode == event.livemode,
+        Attempt.kind.in_(("checkout", "charge")),
+        or_(
+            Attempt.psp_reference == event.psp_reference,
+            Attempt.session_reference == event.psp_reference,
+        ),
+    ).limit(1)
+    found = (await session.execute(by_object)).first()
+    return (None, False) if found is None else (found[0], found[1] == "succeeded")
+
+
+async def _park(rt: Runtime, job: Claim, event: ReceivedEvent) -> None:
+    if rt.clock() - event.received_at > _PARKED_FOR:
+        await _note(rt, job, event, "ignored", "What it is about never appeared here.")
+        return
+    async with rt.sessions.begin() as session:
+        await session.execute(
+            update(ReceivedEvent).where(ReceivedEvent.id == event.id).values(state="parked")
+        )
+    raise Postpone(
+        processing.backoff(rt, job.tries, cap=300.0), "What it is about is not here yet."
+    )
+
+
+async def _note(
+    rt: Runtime,
+    job: Claim,
+    event: ReceivedEvent,
+    state: str,
+    note: str | None,
+    attempt: Attempt | None = None,
+    ruling: Ruling = DONE,
+) -> None:
+    values: dict[str, Any] = {"state": state, "note": note, "applied_at": rt.clock()}
+    if attempt is not None:
+        values |= {"merchant_id": attempt.merchant_id, "payment_id": attempt.payment_id}
+    async with rt.sessions.begin() as session:
+        await session.execute(
+            update(ReceivedEvent).where(ReceivedEvent.id == event.id).values(**values)
+        )
+        if attempt is not None and ruling.action == "bury":
+            await _bury(session, rt, attempt, ruling.reason)
+        await jobs.finish(session, job=job, now=rt.clock())
+
+
+async def _bury(session: AsyncSession, rt: Runtime, attempt: Attempt, reason: str) -> None:
+    """Put the question about an attempt into the dead letters, unless it lies there already."""
+    letters = await session.scalars(
+        select(jobs.Job.args).where(
+            jobs.Job.payment_id == attempt.payment_id,
+            jobs.Job.kind == "janitor.resolve",
+            jobs.Job.state == "dead",
+        )
+    )
+    if any(args.get("attempt_id") == attempt.id for args in letters):
+        return
+    now = rt.clock()
+    values = jobs.row(
+        id=rt.ids("job"),
+        kind="janitor.resolve",
+        args={"attempt_id": attempt.id},
+        queue="janitor",
+        now=now,
+        merchant_id=attempt.merchant_id,
+        livemode=attempt.livemode,
+        payment_id=attempt.payment_id,
+    )
+    await jobs.bury_at_once(session, values=values, now=now, reason=reason)
+
+
+async def _refunds(rt: Runtime, job: Claim, event: ReceivedEvent, attempt: Attempt) -> None:
+    """Bring our refunds of a charge in line with the PSP's; adopt what was made there by hand."""
+    reference = attempt.psp_reference
+    if attempt.kind == "refund":
+        async with rt.sessions.read() as session:
+            payment = await session.get(Payment, attempt.payment_id)
+            reference = payment.psp_reference if payment else None
+    if reference is None:
+        raise Postpone(5.0, "The PSP's reference of the charge is not known yet.")
+    seen = await _ask(rt, attempt.connection_id, reference)
+    told = event.object_reference if event.about == "refund" else None
+    if told is not None and all(refund.psp_reference != told for refund in seen):
+        # Lists show what is new a little later; that one is missing there proves nothing.
+        processing.give_up(job, rt, _NOT_LISTED)
+        raise Postpone(processing.backoff(rt, job.tries, cap=60.0, at_least=5.0), _NOT_LISTED)
+    async with rt.sessions.read() as session:
+        ours = await installation_of(session, rt)
+    for refund in seen:
+        if refund.installation == ours and refund.attempt_id is not None:
+            await _own(rt, attempt.payment_id, refund)
+        else:
+            await _adopt(rt, job, attempt.payment_id, refund)
+
+
+async def _ask(rt: Runtime, connection_id: str, reference: str) -> list[RefundSeen]:
+    """List the refunds of a charge at the PSP. Raises NotNow or Postpone without an answer."""
+    adapter = rt.psp(connection_id)
+    seen = await rt.gates.through(connection_id, LOOKUP, lambda: adapter.look_up_refunds(reference))
+    if not isinstance(seen, Result):
+        return seen
+    why = seen.message or "The PSP did not answer."
+    if seen.turned_away:
+        raise NotNow(seen.retry_after or 0.0, why)
+    raise Postpone(5.0, why)
+
+
+async def _own(rt: Runtime, payment_id: str, seen: RefundSeen) -> None:
+    async def work(session: AsyncSession) -> None:
+        change = await lock(session, rt, payment_id=payment_id)
+        attempt = await session.get(Attempt, seen.attempt_id, populate_existing=True)
+        if attempt is None or attempt.payment_id != payment_id or attempt.kind != "refund":
+            return
+        if attempt.state not in ATTEMPT_FINAL:
+            cls = _REFUND_WORDS[seen.status]
+            result = Result(
+                cls=cls,
+                psp_reference=seen.psp_reference,
+                amount=seen.amount,
+                currency=seen.currency,
+                code="refund_failed" if cls == "declined" else None,
+            )
+            ruling = await outcomes.apply(change, attempt, result)
+            if ruling.action == "bury":
+                await _bury(session, rt, attempt, ruling.reason)
+        elif seen.status == "failed":
+            take_back(change, await refund_of(change, attempt))
+        await change.save()
+
+    await rt.sessions.run(work)
+
+
+async def _adopt(rt: Runtime, job: Claim, payment_id: str, seen: RefundSeen) -> None:
+    async def work(session: AsyncSession) -> bool:
+        change = await lock(session, rt, payment_id=payment_id)
+        if change.payment.status in FINAL - {"succeeded"} and seen.status == "succeeded":
+            raise Bury(_NOT_OF_A_SALE)
+        found_room = await adopt(change, seen)
+        await change.save()
+        return found_room
+
+    if not await rt.sessions.run(work):
+        processing.give_up(job, rt, _NO_ROOM)
+        raise Postpone(processing.backoff(rt, job.tries, cap=300.0, at_least=5.0), _NO_ROOM)

@@ -1,0 +1,168 @@
+"""The janitor: looks at unknown outcomes on schedule until they are known."""
+
+from datetime import datetime, timedelta
+from functools import partial
+
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import db, jobs
+from app.ids import Ids
+from app.jobs import Bury, Claim, Job, Postpone
+from app.payments import resolving
+from app.payments.change import lock
+from app.payments.models import Attempt, PspCall
+from app.payments.outcomes import STILL_UNKNOWN
+from app.payments.states import REVIEW_AFTER, next_check
+from app.psp.gates import LOOKUP, fair_key
+from app.reviews.models import Review
+from app.runtime import Runtime
+
+_SWEEP = 200
+_RESOLVE = "janitor.resolve"
+_OPEN = ("sent", "unknown", "open")
+_DAY = timedelta(days=1)
+_NOT_WITHIN = timedelta(seconds=10)
+
+
+async def resolve(rt: Runtime, job: Claim) -> None:
+    """Find out what became of one attempt; again on schedule while it is unknown."""
+    attempt_id = job.args["attempt_id"]
+    async with rt.sessions.read() as session:
+        attempt = await session.get(Attempt, attempt_id)
+    if attempt is not None and attempt.state == "needs_review":
+        # Whoever found that out may have been killed before the letter was written.
+        raise Bury(attempt.message or "The PSP did something else than we asked for.")
+    ruling = await resolving.resolve(rt, attempt_id=attempt_id)
+    if ruling.action in {"look", "again"}:
+        raise Postpone(ruling.seconds or await _seconds(rt, attempt_id), ruling.reason)
+    if ruling.action == "bury":
+        raise Bury(ruling.reason)
+
+
+async def _seconds(rt: Runtime, attempt_id: str) -> float:
+    async with rt.sessions.read() as session:
+        attempt = await session.get(Attempt, attempt_id)
+    if attempt is None:
+        return 60.0
+    since = attempt.first_sent_at or attempt.created_at
+    return next_check(attempt.checks, since=since, now=rt.clock())
+
+
+async def sweep(rt: Runtime) -> int:
+    """Take up attempts whose check is overdue and whose job was lost; returns how many."""
+
+    async def work(session: AsyncSession) -> int:
+        query = (
+            select(Attempt)
+            .where(Attempt.next_check_at < db.now(-10.0), Attempt.state.in_(_OPEN))
+            .order_by(Attempt.next_check_at)
+            .limit(_SWEEP)
+            .with_for_update(skip_locked=True)
+        )
+        due = list(await session.scalars(query))
+        buried = await _buried(session, due)
+        made = 0
+        for attempt in due:
+            if attempt.id in buried:
+                # One letter is enough: a person has it, and it is looked at again in a day.
+                attempt.next_check_at = buried[attempt.id] + _DAY
+            else:
+                made += await _look(session, rt.ids, rt, attempt)
+        return made
+
+    return await rt.sessions.run(work)
+
+
+async def ask_people(rt: Runtime) -> int:
+    """Open the item of each outcome that is unknown for a day, should no look have done it.
+
+    A look does it too, in its own transaction; this is for attempts that nobody can look at,
+    because their job died or the worker has no way to the PSP. Returns how many were opened.
+    """
+    now = rt.clock()
+    has_one = select(Review.id).where(
+        Review.attempt_id == Attempt.id,
+        Review.kind == "unknown_outcome",
+        Review.state == "open",
+    )
+    query = (
+        select(Attempt.id, Attempt.payment_id)
+        .where(
+            Attempt.state == "unknown",
+            Attempt.next_check_at.is_not(None),  # Has an index, and so has every unknown one.
+            func.coalesce(Attempt.first_sent_at, Attempt.created_at) <= now - REVIEW_AFTER,
+            ~has_one.exists(),
+        )
+        .limit(_SWEEP)
+    )
+    async with rt.sessions.read() as session:
+        late = (await session.execute(query)).all()
+    for attempt_id, payment_id in late:
+        await rt.sessions.run(partial(_ask, rt=rt, attempt_id=attempt_id, payment_id=payment_id))
+    return len(late)
+
+
+async def _ask(session: AsyncSession, *, rt: Runtime, attempt_id: str, payment_id: str) -> None:
+    change = await lock(session, rt, payment_id=payment_id)
+    attempt = await session.get(Attempt, attempt_id, populate_existing=True)
+    if attempt is not None and attempt.state == "unknown":
+        change.review(attempt, "unknown_outcome", STILL_UNKNOWN)
+        await change.save()
+
+
+async def _buried(session: AsyncSession, attempts: list[Attempt]) -> dict[str, datetime]:
+    """Return which attempts' looks went into the dead letters within a day, and when."""
+    query = select(Job.args, Job.finished_at).where(
+        Job.payment_id.in_({row.payment_id for row in attempts}),
+        Job.kind == _RESOLVE,
+        Job.state == "dead",
+        Job.finished_at > db.now(-_DAY.total_seconds()),
+    )
+    return {args["attempt_id"]: when for args, when in (await session.execute(query)).all()}
+
+
+async def _look(session: AsyncSession, ids: Ids, rt: Runtime, attempt: Attempt) -> bool:
+    return await jobs.enqueue(
+        session,
+        id=ids("job"),
+        kind=_RESOLVE,
+        args={"attempt_id": attempt.id},
+        queue="janitor",
+        now=rt.clock(),
+        merchant_id=attempt.merchant_id,
+        livemode=attempt.livemode,
+        payment_id=attempt.payment_id,
+        unique_key=f"janitor.sweep:{attempt.id}",
+        fair_key=fair_key(attempt.connection_id, LOOKUP, attempt.merchant_id),
+    )
+
+
+async def hurry(session: AsyncSession, *, ids: Ids, rt: Runtime, payment_id: str) -> None:
+    """Bring the next look at a payment forward to now; a shell never asks a PSP itself.
+
+    Nothing happens within ten seconds of the last look, however many processes ask for one.
+    """
+    recent = select(PspCall.id).where(
+        PspCall.payment_id == payment_id,
+        PspCall.kind == "lookup",
+        PspCall.started_at > rt.clock() - _NOT_WITHIN,
+    )
+    if await session.scalar(recent.limit(1)) is not None:
+        return
+    moved = await session.execute(
+        update(Job)
+        .where(
+            Job.payment_id == payment_id,
+            Job.kind == _RESOLVE,
+            Job.state == "due",
+            Job.owner.is_(None),
+        )
+        .values(run_at=db.now())
+        .returning(Job.id)
+    )
+    if moved.first() is None:
+        query = select(Attempt).where(Attempt.payment_id == payment_id, Attempt.state.in_(_OPEN))
+        for attempt in await session.scalars(query):
+            await _look(session, ids, rt, attempt)
+    db.wake(session, ["janitor"])

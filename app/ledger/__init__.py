@@ -1,0 +1,1 @@
+"""The double-entry ledger: chart, postings, the one writer, balances."""

@@ -1,0 +1,1 @@
+"""Shops, their terms and API keys."""

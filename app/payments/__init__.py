@@ -1,0 +1,1 @@
+"""Payments, refunds and attempts at payment service providers."""

@@ -1,0 +1,328 @@
+"""What a PSP's answer does to a payment: the one place that settles attempts.
+
+A worker's own call, a look-up and a received event all end here, under the payment's lock, so
+whichever comes first does the work and the others find it done.
+"""
+
+from datetime import timedelta
+from typing import cast
+
+import structlog
+
+from app.payments.attempts import charged
+from app.payments.change import Change, attempts_of
+from app.payments.ending import close, unwanted, without_effect
+from app.payments.holding import keep_back
+from app.payments.models import Attempt
+from app.payments.receipts import end_attempt, note_decline, paid, suspend
+from app.payments.refunding import fail_refund, refund_of, settle_refund
+from app.payments.ruling import DONE, Ruling
+from app.payments.states import ALARM_AFTER, ATTEMPT_FINAL, FINAL, REVIEW_AFTER, next_check
+from app.psp.port import AttemptKind, Result
+
+log = structlog.get_logger(__name__)
+
+NOT_FOUND = "not_found"  # The code of an attempt that the PSP does not know any more.
+_CONCLUSIVE = frozenset({"succeeded", "authorized", "declined", "closed"})
+STILL_UNKNOWN = "The PSP has not said for a day what became of it. We go on asking."
+_SLOW_PSP = 60.0  # Seconds between looks at what the PSP itself has not decided, at first.
+
+
+async def apply(change: Change, attempt: Attempt, result: Result) -> Ruling:
+    """Settle what is known now; nothing that is unknown is called failed."""
+    if attempt.state in ATTEMPT_FINAL or _frozen(attempt, result):
+        return DONE
+    _remember(attempt, result)
+    if result.cls in {"succeeded", "authorized"} and not _as_asked(change, attempt, result):
+        result.cls = "mismatch"
+    if result.cls == "mismatch":
+        return await _mismatch(change, attempt, result)
+    if result.cls == "rejected":
+        return await _rejected(change, attempt, result)
+    if result.cls in {"not_sent", "busy"}:
+        return await _again(change, attempt, result)
+    if result.cls == "next":
+        return await _next(change, attempt, result)
+    if result.cls in {"unknown", "not_found"}:
+        return unknown(change, attempt, result)
+    if result.cls == "pending":
+        return _pending(change, attempt)
+    attempt.next_check_at = None
+    attempt.updated_at = change.now
+    if attempt.kind == "refund":
+        return await _refund(change, attempt, result)
+    if attempt.kind == "void":
+        return await _void(change, attempt, result)
+    return await _charge(change, attempt, result)
+
+
+def _frozen(attempt: Attempt, result: Result) -> bool:
+    """Tell whether a person must compare first; what could not be found may still turn up."""
+    if attempt.state != "needs_review":
+        return False
+    return attempt.code != NOT_FOUND or result.cls not in _CONCLUSIVE
+
+
+def _remember(attempt: Attempt, result: Result) -> None:
+    attempt.session_reference = result.session_reference or attempt.session_reference
+    attempt.psp_reference = result.psp_reference or attempt.psp_reference
+    attempt.page_url = result.page_url or attempt.page_url
+    attempt.page_expires_at = result.page_expires_at or attempt.page_expires_at
+
+
+def _as_asked(change: Change, attempt: Attempt, result: Result) -> bool:
+    """Tell whether the PSP did what was asked: amount, currency, mode and owner."""
+    if attempt.kind == "void":
+        return True  # What it found instead is compared with the attempt that it belongs to.
+    # A capture acts on an intent of another amount: what counts is what was taken of it.
+    amount = result.amount_captured if attempt.kind == "capture" else result.amount
+    return (
+        amount in {None, attempt.amount}
+        and result.currency in {None, attempt.currency}
+        and result.livemode in {None, attempt.livemode}
+        and (attempt.kind == "capture" or result.attempt_id in {None, attempt.id})
+        and result.installation in {None, change.rt.installation}
+    )
+
+
+async def _mismatch(change: Change, attempt: Attempt, result: Result) -> Ruling:
+    """Freeze: the wallet is not touched, the money that came is held in suspense."""
+    why = result.message or "The PSP's answer does not match what we asked for."
+    gone = result.code == NOT_FOUND
+    attempt.state, attempt.code = "needs_review", NOT_FOUND if gone else "mismatch"
+    attempt.message = why[:500]
+    attempt.next_check_at, attempt.updated_at = None, change.now
+    log.error("attempt_needs_review", attempt_id=attempt.id, code=attempt.code)
+    change.review(
+        attempt,
+        "unknown_outcome" if gone else "mismatch",
+        why,
+        amount=result.amount,
+        currency=result.currency,
+        reference=result.psp_reference,
+    )
+    if attempt.kind in {"checkout", "charge"} and result.amount and result.psp_reference:
+        suspend(change, result.amount, result.currency, result.psp_reference)
+    if attempt.kind == "refund":
+        refund = await refund_of(change, attempt)
+        refund.status_reason, refund.updated_at = "held_for_review", change.now
+    elif change.payment.status not in FINAL:
+        change.move("processing", "held_for_review")
+    return Ruling("bury", why)
+
+
+async def _rejected(change: Change, attempt: Attempt, result: Result) -> Ruling:
+    """400, 404, 422: nothing happened, and the same request would be refused again."""
+    why = (result.message or "The PSP refused the request.")[:500]
+    if attempt.kind in {"capture", "void"} and attempt.code != "rejected":
+        # Mostly the object moved on by itself (it was paid, expired or lapsed): ask for it.
+        attempt.state, attempt.code, attempt.message = "unknown", "rejected", why
+        attempt.next_check_at, attempt.updated_at = change.now, change.now
+        return Ruling("look", why)
+    return await refused(change, attempt, result)
+
+
+async def refused(change: Change, attempt: Attempt, result: Result) -> Ruling:
+    """End an attempt that the PSP refused and that surely had no effect: a person must look."""
+    result.cls = "rejected"
+    if unwanted(change, attempt):
+        return await without_effect(change, attempt, result)
+    why = result.message or attempt.message or "The PSP refused the request."
+    code = result.code or attempt.code
+    end_attempt(change, attempt, "rejected")
+    attempt.code, attempt.message = (code or "rejected")[:60], why[:500]
+    attempt.decline_code = result.decline_code and result.decline_code[:60]
+    if attempt.kind == "refund":
+        refund = await refund_of(change, attempt)
+        refund.status_reason, refund.updated_at = "held_for_operator", change.now
+    elif change.payment.status not in FINAL:
+        change.move("processing", "held_for_operator")
+    return Ruling("bury", f"The PSP refused the request: {why}")
+
+
+async def _next(change: Change, attempt: Attempt, result: Result) -> Ruling:
+    """Go on with the attempt's next step, unless a cancel came: what was done moves nothing."""
+    first = change.rt.psp(attempt.connection_id).steps(cast("AttemptKind", attempt.kind))[0]
+    if attempt.step == first and unwanted(change, attempt):
+        return await without_effect(change, attempt, result)
+    return Ruling("next")
+
+
+async def _again(change: Change, attempt: Attempt, result: Result) -> Ruling:
+    """The request surely had no effect: the same attempt goes again with the same key."""
+    why = result.message or ("The PSP is busy." if result.cls == "busy" else "Never left us.")
+    attempt.updated_at = change.now
+    if attempt.state == "unknown":
+        return unknown(change, attempt, result)  # An earlier try may still have had one.
+    if unwanted(change, attempt):
+        return await without_effect(change, attempt, result)
+    attempt.state, attempt.next_check_at = "created", None
+    payment = change.payment
+    if payment.status not in FINAL and attempt.kind != "refund" and not payment.status_reason:
+        change.move(payment.status, "psp_unavailable")
+    return Ruling("again", why, result.retry_after)
+
+
+def unknown(change: Change, attempt: Attempt, result: Result) -> Ruling:
+    """It may or may not have happened: say so, and look at it again on schedule."""
+    attempt.state, attempt.updated_at = "unknown", change.now
+    since = attempt.first_sent_at or attempt.created_at
+    seconds = next_check(attempt.checks, since=since, now=change.now)
+    if result.retry_after is not None:
+        seconds = max(seconds, min(result.retry_after, 3600.0))
+    attempt.checks += 1
+    attempt.misses += 1 if result.cls == "not_found" else 0
+    attempt.next_check_at = change.now + timedelta(seconds=seconds)
+    _overdue(change, attempt)
+    payment = change.payment
+    if attempt.kind in {"charge", "capture", "void"} and payment.status not in FINAL:
+        ending = attempt.kind == "void" or payment.cancel_requested_at is not None
+        change.move("processing", "canceling" if ending else "outcome_unknown")
+    return Ruling("look", result.message or "The outcome is unknown.", seconds)
+
+
+def _overdue(change: Change, attempt: Attempt) -> None:
+    """Ring for an outcome that is unknown for an hour; after a day ask a person as well."""
+    waits = change.now - (attempt.first_sent_at or attempt.created_at)
+    if waits < ALARM_AFTER:
+        return
+    hours = int(waits.total_seconds() // 3600)
+    log.error("outcome_unknown_too_long", attempt_id=attempt.id, kind=attempt.kind, hours=hours)
+    if waits >= REVIEW_AFTER:
+        change.review(attempt, "unknown_outcome", STILL_UNKNOWN)
+
+
+def interrupted(change: Change, attempt: Attempt) -> None:
+    """A call was cut off (a crash, a shutdown): its outcome is unknown from here on."""
+    unknown(change, attempt, Result(cls="unknown", message="The call was cut off."))
+
+
+def _pending(change: Change, attempt: Attempt) -> Ruling:
+    """The PSP has it and decides later; a sweep looks now and then, should its event be lost."""
+    change.answered(attempt)
+    attempt.state = "open" if attempt.state == "open" else "sent"
+    since = attempt.first_sent_at or attempt.created_at
+    seconds = max(_SLOW_PSP, next_check(attempt.checks, since=since, now=change.now))
+    attempt.checks += 1
+    attempt.next_check_at = change.now + timedelta(seconds=seconds)
+    attempt.updated_at = change.now
+    payment = change.payment
+    if attempt.kind in {"checkout", "charge"} and payment.status not in FINAL:
+        ending = payment.cancel_requested_at or payment.status_reason == "canceling"
+        change.move("processing", "canceling" if ending else None)
+    return DONE
+
+
+async def _charge(change: Change, attempt: Attempt, result: Result) -> Ruling:
+    if result.cls == "succeeded":
+        return await paid(change, attempt, result)
+    if result.cls == "authorized":
+        return await _authorized(change, attempt, result)
+    if result.cls == "closed":
+        end_attempt(change, attempt, "closed")
+        close(change, attempt, result)
+    elif attempt.kind == "checkout":
+        # A decline on the PSP's page ends nothing: the customer may try another card.
+        if result.cls == "declined":
+            note_decline(change, result)
+        _open(change, attempt, result)
+    else:
+        end_attempt(change, attempt, "declined", result)
+        if change.payment.status not in FINAL:
+            note_decline(change, result)
+            change.move("failed")
+    return DONE
+
+
+def _open(change: Change, attempt: Attempt, result: Result) -> None:
+    payment, was = change.payment, attempt.state
+    change.answered(attempt)
+    attempt.state = "open"
+    payment.psp_reference = payment.psp_reference or result.session_reference
+    if was == "open" or payment.status in FINAL:
+        return
+    args = {"payment_id": payment.id}
+    if attempt.page_expires_at is not None:
+        # A minute later, so that the PSP's own end of the page comes first.
+        ends = (attempt.page_expires_at - change.now).total_seconds() + 60.0
+        change.job("payments.expire", queue="psp", args=args, after=ends)
+    if payment.cancel_requested_at is not None:
+        change.job("payments.void", queue="psp", args=args)
+    elif payment.status_reason != "canceling":
+        change.move("requires_action")
+
+
+async def _authorized(change: Change, attempt: Attempt, result: Result) -> Ruling:
+    payment = change.payment
+    if attempt.kind == "capture":
+        # The look-up shows the money still held: the capture did not happen.
+        if unwanted(change, attempt):
+            return await without_effect(change, attempt, result)
+        end_attempt(change, attempt, "rejected", result)
+        change.move("requires_capture")
+        return DONE
+    end_attempt(change, attempt, "succeeded")
+    if payment.status in FINAL:
+        # Held for a payment that has ended: nobody may capture it, so it is let go.
+        change.job("payments.void", queue="psp", args={"payment_id": payment.id})
+        return DONE
+    payment.psp_reference = result.psp_reference or payment.psp_reference
+    payment.method = result.method or payment.method
+    payment.failure_code = payment.failure_decline_code = payment.failure_message = None
+    if payment.cancel_requested_at is not None:
+        change.move("processing", "canceling")
+        change.job("payments.void", queue="psp", args={"payment_id": payment.id})
+    elif not await keep_back(change):
+        change.move("requires_capture")
+    return DONE
+
+
+async def _void(change: Change, attempt: Attempt, result: Result) -> Ruling:
+    target = charged(await attempts_of(change.session, change.payment.id), change.payment)
+    if result.cls in {"closed", "declined"}:
+        end_attempt(change, attempt, "succeeded")
+        if target is not None and target.state not in ATTEMPT_FINAL:
+            end_attempt(change, target, "closed")
+        close(change, attempt, result)
+        return DONE
+    if result.cls == "open":
+        # Still payable after the PSP refused to end it: a person must look.
+        return await refused(change, attempt, result)
+    # The customer was faster.
+    end_attempt(change, attempt, "rejected")
+    attempt.code, attempt.message = "already_paid", "The customer was faster."
+    if target is None or target.state == "needs_review":
+        return DONE
+    if target.state in ATTEMPT_FINAL:
+        return await hold_changed(change, target, result)
+    _remember(target, result)
+    if not _as_asked(change, target, result):
+        return await _mismatch(change, target, result)
+    return await _charge(change, target, result)
+
+
+async def hold_changed(change: Change, attempt: Attempt, result: Result) -> Ruling:
+    """Record what became of money that was held, where it was not us: captured, or let go."""
+    payment = change.payment
+    if payment.status in FINAL or payment.amount_captured:
+        return DONE
+    if result.cls == "closed":
+        close(change, attempt, result, held=True)
+    if result.cls == "succeeded":
+        return await paid(change, attempt, result)
+    return DONE
+
+
+async def _refund(change: Change, attempt: Attempt, result: Result) -> Ruling:
+    refund = await refund_of(change, attempt)
+    refund.psp_reference = result.psp_reference or refund.psp_reference
+    if result.cls == "succeeded":
+        end_attempt(change, attempt, "succeeded")
+        settle_refund(change, refund)
+    elif result.cls == "declined":
+        end_attempt(change, attempt, "declined", result)
+        code = result.code or "refund_failed"
+        fail_refund(change, refund, code=code, message=result.message, reserved=True)
+    else:  # No word that a refund's answer can have: nothing is known by it.
+        return unknown(change, attempt, result)
+    return DONE

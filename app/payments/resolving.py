@@ -1,0 +1,349 @@
+"""Finding out what became of an attempt: look first, send the same again only inside the window."""
+
+from datetime import timedelta
+from typing import cast
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.jobs import NotNow
+from app.payments import attempts, outcomes
+from app.payments.attempts import Step
+from app.payments.change import Change, attempts_of, lock
+from app.payments.ending import close, unwanted, without_effect
+from app.payments.holding import money_held
+from app.payments.models import Attempt
+from app.payments.processing import call, follow_up
+from app.payments.receipts import end_attempt, note_decline
+from app.payments.refunding import fail_refund, refund_of
+from app.payments.ruling import DONE, Ruling
+from app.payments.states import FINAL, LANE
+from app.psp.gates import LOOKUP, Shut
+from app.psp.port import AttemptKind, Result
+from app.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+_PAGE_GONE = timedelta(hours=1)  # After a page's end; the PSP promises that it cannot be paid.
+_LOOK_SOON = 30.0
+_NOT_CHARGED = "The PSP confirms that nobody was charged. Start a new payment."
+_GONE = "The PSP does not know it, and its key is too old to be sent again. Compare the records."
+_CLOSED_BY_PEOPLE = {
+    "not_charged": _NOT_CHARGED,
+    "refunded_at_psp": "What the PSP took did not fit, and went back to the customer.",
+}
+_WORK = {"capture": "payments.capture", "void": "payments.void"}
+_FAILED_LOOKS = {"unknown", "not_sent", "busy"}
+# What a look-up answers when an attempt of this kind has had its effect.
+_DONE_AT_PSP: dict[str, set[str]] = {
+    "charge": {"succeeded", "authorized", "pending", "mismatch"},
+    "checkout": {"succeeded", "authorized", "pending", "open", "mismatch"},
+    "capture": {"succeeded", "mismatch"},
+    "void": {"closed"},
+    "refund": {"succeeded", "pending", "mismatch"},
+}
+
+_Settled = tuple[Step | None, Ruling]
+
+
+async def resolve(rt: Runtime, *, attempt_id: str) -> Ruling:
+    """Find out what became of an attempt: look it up, and where nothing happened send it again.
+
+    The replay has the same key and the frozen parameters, inside the PSP's key window only.
+    Returns what is known now; `look` means that it is still unknown.
+    """
+    step = await start_look_up(rt, attempt_id=attempt_id)
+    ruling = DONE
+    while step is not None:
+        result, duration = await call(rt, step)
+        step, ruling = await _settle(rt, step, result, duration)
+    return ruling
+
+
+async def start_look_up(rt: Runtime, *, attempt_id: str, held: bool = False) -> Step | None:
+    """Note a look-up of an attempt that is not settled (`held`: of one that holds money).
+
+    None: there is nothing to find out. Raises NotNow while the PSP may not be asked.
+    """
+
+    async def work(session: AsyncSession) -> Step | Shut | None:
+        payment_id = await attempts.payment_id_of(session, attempt_id)
+        if payment_id is None:
+            return None
+        change = await lock(session, rt, payment_id=payment_id)
+        attempt = await attempts.find(session, attempt_id)
+        if attempt is None:
+            return None
+        holds = held and await money_held(change, attempt)
+        gone = attempt.state == "needs_review" and attempt.code == outcomes.NOT_FOUND
+        asked = gone or attempt.state in {"sent", "unknown", "open"}
+        if not (holds if held else asked):
+            return None
+        shut = rt.gates.shut(attempt.connection_id, LOOKUP)
+        if shut is not None:
+            # The sweep looks at this moment, too, and is to leave it alone until then.
+            attempt.next_check_at = change.now + timedelta(seconds=shut.seconds)
+            return shut
+        step = attempts.look(change, attempt)
+        await change.save()
+        return step
+
+    found = await rt.sessions.run(work)
+    if isinstance(found, Shut):
+        raise NotNow(found.seconds, found.reason)
+    return found
+
+
+async def _settle(rt: Runtime, step: Step, result: Result, duration: float) -> _Settled:
+    async def work(session: AsyncSession) -> _Settled:
+        change = await lock(session, rt, payment_id=step.payment_id)
+        attempt = await attempts.find(session, step.attempt_id)
+        if attempt is None:
+            return None, DONE
+        await attempts.complete_call(change, step, result, duration)
+        if result.turned_away:
+            return None, _not_now(change, attempt, result.retry_after, result.message)
+        settled = await _judge(rt, change, attempt, step, result)
+        await change.save()
+        return settled
+
+    return await rt.sessions.run(work)
+
+
+async def _judge(
+    rt: Runtime, change: Change, attempt: Attempt, step: Step, result: Result
+) -> _Settled:
+    if attempt.state == "open" and result.cls == "not_found":
+        return None, DONE  # A page that is known to be open and was not found is still open.
+    if attempt.state == "open" and result.cls in _FAILED_LOOKS:
+        return None, Ruling("look", result.message or "The look-up failed.", _LOOK_SOON)
+    if attempt.state in {"sent", "unknown"}:
+        if step.kind == "lookup" and result.cls in {"next", "not_found"}:
+            return await _no_effect_so_far(rt, change, attempt, result)
+        if step.kind == "close":
+            return None, await _closed_out(change, attempt, result)
+        if step.kind == "replay" and result.cls == "rejected" and attempt.kind == "checkout":
+            return None, _page_anew(change, attempt, result)
+    ruling = await outcomes.apply(change, attempt, result)
+    return await follow_up(rt, change, attempt, step, _quiet(ruling)), ruling
+
+
+def _not_now(change: Change, attempt: Attempt, seconds: float | None, why: str | None) -> Ruling:
+    """Leave everything as it is known: our own gate let nothing out."""
+    attempt.next_check_at = change.now + timedelta(seconds=seconds or 0.0)
+    return Ruling("look", why or "The PSP may not be asked now.", seconds)
+
+
+def _quiet(ruling: Ruling) -> Ruling:
+    # The janitor's own job goes on by itself; it needs no second one.
+    return DONE if ruling.action == "look" else ruling
+
+
+async def _no_effect_so_far(
+    rt: Runtime, change: Change, attempt: Attempt, result: Result
+) -> _Settled:
+    """Decide what follows from a look-up that found no effect of an attempt."""
+    if attempt.state == "sent" and await attempts.in_flight(change, attempt):
+        return None, Ruling("look", "The call itself is still under way.", _LOOK_SOON)
+    adapter = rt.psp(attempt.connection_id)
+    steps = adapter.steps(cast("AttemptKind", attempt.kind))
+    attempt.psp_reference = result.psp_reference or attempt.psp_reference
+    if attempt.code == "rejected":
+        # It was refused, and the look-up shows that nothing came of it: conclusive.
+        return None, await outcomes.refused(change, attempt, result)
+    sent = attempt.first_sent_at or attempt.created_at
+    over = change.now - sent >= adapter.key_window
+    shut = rt.gates.shut(attempt.connection_id, attempt.kind, retry=True)
+    if attempt.kind == "charge" and (over or unwanted(change, attempt)):
+        if attempt.step == steps[0]:
+            # What it made moves nothing before the next step, which was never sent.
+            return None, await _not_charged(change, attempt, result)
+        if attempt.psp_reference is not None and shut is not None:
+            return None, _not_now(change, attempt, shut.seconds, shut.reason)
+        if attempt.psp_reference is not None:
+            return attempts.close(change, attempt), DONE
+    if attempt.kind == "capture" and result.cls == "next" and unwanted(change, attempt):
+        return None, await without_effect(change, attempt, result)
+    page_ends = attempts.request_of(change, attempt).expires_at
+    if over or (page_ends is not None and change.now >= page_ends):
+        return None, await _too_late(change, attempt, result)
+    if shut is not None:
+        return None, _not_now(change, attempt, shut.seconds, shut.reason)
+    again = steps[-1] if result.cls == "next" else steps[0]
+    if result.cls == "not_found" and attempt.psp_reference is not None:
+        again = attempt.step or steps[0]
+    return await attempts.send(change, attempt, again, replay=True), DONE
+
+
+async def _too_late(change: Change, attempt: Attempt, result: Result) -> Ruling:
+    """Go on where the key is too old to be sent again: never a blind resend."""
+    if attempt.kind in _WORK and result.cls == "next":
+        # The object itself shows, a day later, that it had no effect: a new attempt may be made.
+        args = {"payment_id": attempt.payment_id}
+        if attempt.kind == "capture":
+            args["amount"] = cast("str", attempt.amount)
+        end_attempt(change, attempt, "not_sent", result)
+        change.job(_WORK[attempt.kind], queue="psp", args=args)
+        return DONE
+    if attempt.kind == "checkout":
+        ends = attempts.request_of(change, attempt).expires_at
+        if ends is not None and change.now >= ends + _PAGE_GONE:
+            end_attempt(change, attempt, "closed")
+            close(change, attempt, result)
+            return DONE
+        return outcomes.unknown(change, attempt, result)
+    sent = attempt.first_sent_at or attempt.created_at
+    window = change.rt.psp(attempt.connection_id).key_window
+    if not await attempts.missed_before(change, attempt, after=sent + window):
+        return outcomes.unknown(change, attempt, result)
+    result.cls, result.code, result.message = "mismatch", outcomes.NOT_FOUND, _GONE
+    return await outcomes.apply(change, attempt, result)
+
+
+async def _closed_out(change: Change, attempt: Attempt, result: Result) -> Ruling:
+    """Apply what the PSP says to closing the object of a charge."""
+    if result.cls == "closed":
+        return await _not_charged(change, attempt, result)
+    if result.cls not in {"succeeded", "authorized", "declined", "pending", "mismatch"}:
+        result.cls = "unknown"  # Not closed yet, whatever the reason: ask again.
+    return await outcomes.apply(change, attempt, result)
+
+
+async def _not_charged(change: Change, attempt: Attempt, result: Result) -> Ruling:
+    if unwanted(change, attempt):
+        return await without_effect(change, attempt, result)
+    end_attempt(change, attempt, "not_sent")
+    note_decline(change, Result(cls="declined", code="not_charged", message=_NOT_CHARGED))
+    change.move("failed")
+    return DONE
+
+
+async def did_not_happen(change: Change, attempt: Attempt, *, code: str) -> None:
+    """End an attempt of which people and the PSP agree that it has had no lasting effect.
+
+    `code` is what the payment's or refund's failure says: not_charged, refunded_at_psp.
+    """
+    none = Result(cls="declined", code=code, message=_CLOSED_BY_PEOPLE[code])
+    payment = change.payment
+    if attempt.kind == "refund":
+        end_attempt(change, attempt, "not_sent", none)
+        refund = await refund_of(change, attempt)
+        fail_refund(change, refund, code="not_refunded", message=none.message, reserved=True)
+        return
+    end_attempt(change, attempt, "closed" if attempt.kind == "checkout" else "not_sent", none)
+    if payment.status in FINAL:
+        return
+    if attempt.kind == "capture":
+        change.move("requires_capture")
+    elif attempt.kind == "void":
+        change.move("processing", "canceling")
+        change.job("payments.void", queue="psp", args={"payment_id": payment.id})
+    elif payment.cancel_requested_at is not None:
+        change.move("canceled")
+    else:
+        note_decline(change, none)
+        if payment.status == "requires_action":
+            change.move("processing", tell=False)
+        change.move("failed")
+
+
+def _page_anew(change: Change, attempt: Attempt, result: Result) -> Ruling:
+    # The first try never arrived, and by now too little of the page's time is left: a new page.
+    end_attempt(change, attempt, "rejected", result)
+    payment = change.payment
+    if payment.status == "requires_action":
+        change.job("payments.open_checkout", queue="psp", args={"payment_id": payment.id})
+    elif payment.status not in FINAL:
+        close(change, attempt, result)
+    return DONE
+
+
+async def look_back(rt: Runtime, *, attempt_id: str) -> Result | None:
+    """Ask the PSP about an attempt in whatever state, and record what it has done; send nothing.
+
+    For decisions of people, who need the PSP's own word first. Returns what the PSP said (`unknown`
+    when it did not), None when there is nothing left to ask with.
+    """
+
+    async def begin(session: AsyncSession) -> Step | None:
+        payment_id = await attempts.payment_id_of(session, attempt_id)
+        if payment_id is None:
+            return None
+        change = await lock(session, rt, payment_id=payment_id)
+        attempt = await attempts.find(session, attempt_id)
+        if attempt is None or not attempt.params_sealed:
+            return None
+        step = attempts.look(change, attempt)
+        await change.save()
+        return step
+
+    step = await rt.sessions.run(begin)
+    if step is None:
+        return None
+    result, duration = await call(rt, step)
+
+    async def end(session: AsyncSession) -> None:
+        change = await lock(session, rt, payment_id=step.payment_id)
+        await attempts.complete_call(change, step, result, duration)
+        attempt = await attempts.find(session, attempt_id)
+        if attempt is not None and await _contradicts(change, attempt, result):
+            attempt.state = "unknown"  # It was held to have had no effect; the PSP knows better.
+            log.error("attempt_had_happened", attempt_id=attempt.id, kind=attempt.kind)
+        if attempt is not None and result.cls not in {*_FAILED_LOOKS, "next", "not_found"}:
+            await outcomes.apply(change, attempt, result)
+        await change.save()
+
+    await rt.sessions.run(end)
+    return result
+
+
+async def _contradicts(change: Change, attempt: Attempt, result: Result) -> bool:
+    """Tell whether the PSP has done what our rows say has had no effect."""
+    if attempt.state not in {"created", "not_sent", "rejected"}:
+        return False
+    if result.cls not in _DONE_AT_PSP[attempt.kind]:
+        return False
+    others = await attempts_of(change.session, attempt.payment_id)
+    return not any(
+        row.state in {"created", "sent", "unknown"} and row.kind in LANE and row is not attempt
+        for row in others
+    )
+
+
+async def look_at_hold(rt: Runtime, *, attempt_id: str) -> Ruling:
+    """Find out whether money that is held was captured, or let go, by somebody else."""
+    step = await start_look_up(rt, attempt_id=attempt_id, held=True)
+    if step is None:
+        return DONE
+    result, duration = await call(rt, step)
+
+    async def work(session: AsyncSession) -> Ruling:
+        change = await lock(session, rt, payment_id=step.payment_id)
+        await attempts.complete_call(change, step, result, duration)
+        attempt = await attempts.find(session, step.attempt_id)
+        ruling = DONE
+        if result.cls in _FAILED_LOOKS:
+            ruling = Ruling("look", result.message or "The look-up failed.", _LOOK_SOON)
+        elif attempt is not None and await money_held(change, attempt):
+            ruling = await outcomes.hold_changed(change, attempt, result)
+        await change.save()
+        return ruling
+
+    return await rt.sessions.run(work)
+
+
+async def look_at_decline(rt: Runtime, *, attempt_id: str, reference: str) -> None:
+    """Keep a decline on the PSP's page for the merchant; the customer may try another card."""
+    step = await start_look_up(rt, attempt_id=attempt_id)
+    if step is None:
+        return
+    step.reference = reference
+    result, duration = await call(rt, step)
+    async with rt.sessions.begin() as session:
+        change = await lock(session, rt, payment_id=step.payment_id)
+        await attempts.complete_call(change, step, result, duration)
+        # A decline leaves the page open; the code tells it.
+        told = result.cls in {"open", "declined"} and result.code is not None
+        if told and change.payment.status == "requires_action":
+            note_decline(change, result)
+        await change.save()

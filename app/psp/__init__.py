@@ -1,0 +1,1 @@
+"""Payment service providers: one port, one registry, one package a provider."""

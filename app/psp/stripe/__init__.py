@@ -1,0 +1,1 @@
+"""Stripe, and the sandbox that speaks its wire format."""

@@ -1,0 +1,1 @@
+"""What a person must find out and decide about money."""

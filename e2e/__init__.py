@@ -1,0 +1,1 @@
+"""Journeys through a whole installation, as its users make them."""

@@ -1,0 +1,310 @@
+"""Received events: stored once, applied in any order, foreign ones never acted on."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select, update
+
+from app.inbox import operations
+from app.inbox.models import ReceivedEvent
+from app.jobs import Job
+from app.psp.port import PspEvent, RefundSeen
+from app.psp.registry import SANDBOX
+from app.runtime import Runtime
+from tests.payments.story import Story
+from tests.support.psp import BookPsp
+
+
+async def _receive(rt: Runtime, event_id: str, **fields: Any) -> bool:
+    values: dict[str, Any] = {
+        "id": event_id,
+        "type": "payment_intent.succeeded",
+        "created_at": datetime.now(UTC),
+        "livemode": False,
+        "about": "intent",
+    }
+    event = PspEvent(**values | fields)
+    async with rt.sessions.begin() as session:
+        return await operations.store(
+            session,
+            ids=rt.ids,
+            sealer=rt.sealer,
+            connection_id=SANDBOX,
+            event=event,
+            body=b"{}",
+            now=rt.clock(),
+        )
+
+
+async def _states(rt: Runtime) -> list[str]:
+    async with rt.sessions.read() as session:
+        return list(await session.scalars(select(ReceivedEvent.state).order_by(ReceivedEvent.id)))
+
+
+async def _page(story: Story) -> tuple[str, str]:
+    made = await story.create()
+    await story.work()
+    (attempt,), _ = await story.attempts(made.id)
+    return made.id, attempt.id
+
+
+async def test_an_event_is_stored_and_applied_once(rt: Runtime, psp: BookPsp) -> None:
+    """F26."""
+    story = await Story.begin(rt, psp)
+    payment_id, attempt_id = await _page(story)
+    charge = psp.pay(attempt_id)
+    about = {
+        "psp_reference": charge.id,
+        "attempt_id": attempt_id,
+        "installation": rt.installation,
+    }
+    assert await _receive(rt, "evt_1", **about)
+    assert not await _receive(rt, "evt_1", **about)
+    assert await _receive(rt, "evt_2", **about)
+    await story.work()
+    assert (await story.get(payment_id)).status == "succeeded"
+    assert await _states(rt) == ["applied", "applied"]
+    await story.end()
+
+
+async def test_a_settled_payment_is_not_asked_about_again(rt: Runtime, psp: BookPsp) -> None:
+    story = await Story.begin(rt, psp)
+    paid = await story.charge()
+    before = len(psp.requests)
+    attempt_id = paid.attempts[0].id  # type: ignore[union-attr] # They are expanded.
+    await _receive(rt, "evt_1", attempt_id=attempt_id, installation=rt.installation)
+    await story.work()
+    assert len(psp.requests) == before
+    assert await _states(rt) == ["applied"]
+
+
+async def test_an_event_of_another_system_is_foreign(rt: Runtime, psp: BookPsp) -> None:
+    story = await Story.begin(rt, psp)
+    await _receive(rt, "evt_1", attempt_id="att_theirs", installation="another")
+    await _receive(rt, "evt_2", psp_reference="pi_by_hand")
+    await _receive(rt, "evt_3", about="other", type="customer.created")
+    await story.work()
+    assert await _states(rt) == ["foreign", "foreign", "ignored"]
+    assert await story.dead() == []
+
+
+async def test_an_event_before_our_own_commit_is_parked_and_tried_again(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F28."""
+    story = await Story.begin(rt, psp)
+    paid = await story.charge()
+    attempt_id = rt.ids("att")
+    await _receive(rt, "evt_1", attempt_id=attempt_id, installation=rt.installation)
+    await story.work()
+    assert await _states(rt) == ["parked"]
+    real = paid.attempts[0].id  # type: ignore[union-attr] # They are expanded.
+    async with rt.sessions.begin() as session:
+        await session.execute(update(ReceivedEvent).values(attempt_id=real))
+    await story.hurry()
+    assert await _states(rt) == ["applied"]
+
+
+async def test_what_never_appears_is_given_up_after_a_day(rt: Runtime, psp: BookPsp) -> None:
+    story = await Story.begin(rt, psp)
+    await story.charge()
+    await _receive(rt, "evt_1", attempt_id=rt.ids("att"), installation=rt.installation)
+    async with rt.sessions.begin() as session:
+        old = datetime.now(UTC) - timedelta(days=2)
+        await session.execute(update(ReceivedEvent).values(received_at=old))
+    await story.work()
+    assert await _states(rt) == ["ignored"]
+
+
+async def test_a_refund_made_at_the_psp_by_hand_is_adopted_and_posted(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """I7."""
+    story = await Story.begin(rt, psp)
+    paid = await story.charge(10_000)
+    (charge,) = psp.charges.values()
+    seen = RefundSeen(psp_reference="re_hand", amount=3_000, currency="eur", status="succeeded")
+    charge.refunds = {"re_hand": seen}
+    for event_id in ("evt_1", "evt_2"):
+        await _receive(
+            rt,
+            event_id,
+            type="charge.refunded",
+            about="refund",
+            psp_reference="re_hand",
+            charge_reference=charge.id,
+        )
+    await story.work()
+    after = await story.get(paid.id)
+    assert (after.amount_refunded, after.amount_refundable) == (3_000, 7_000)
+    assert psp.total() == 7_000
+    await story.end()
+
+
+async def test_a_refund_by_hand_waits_for_its_checkout_whose_own_events_were_lost(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """I7: until the customer's payment is found, only the page's reference is known."""
+    story = await Story.begin(rt, psp)
+    payment_id, attempt_id = await _page(story)
+    charge = psp.pay(attempt_id)
+    seen = RefundSeen(psp_reference="re_hand", amount=3_000, currency="eur", status="succeeded")
+    charge.refunds = {"re_hand": seen}
+    about = {"type": "refund.created", "about": "refund", "psp_reference": "re_hand"}
+    await _receive(rt, "evt_1", charge_reference=charge.id, **about)
+    await story.work()
+    assert await _states(rt) == ["parked"]
+    await story.resolved(payment_id)
+    await story.hurry()
+    assert await _states(rt) == ["applied"]
+    assert (await story.get(payment_id)).amount_refunded == 3_000
+    await story.end()
+
+
+async def test_a_refund_that_the_psp_takes_back_is_compensated(rt: Runtime, psp: BookPsp) -> None:
+    """F20."""
+    story = await Story.begin(rt, psp)
+    paid = await story.charge(10_000)
+    refund = await story.refund(paid.id, 4_000)
+    await story.work()
+    (charge,) = psp.charges.values()
+    (made,) = charge.refunds.values()
+    charge.refunds = {
+        made.psp_reference: RefundSeen(
+            psp_reference=made.psp_reference,
+            amount=made.amount,
+            currency="eur",
+            status="failed",
+            attempt_id=made.attempt_id,
+            installation=made.installation,
+        )
+    }
+    await _receive(
+        rt,
+        "evt_1",
+        type="refund.failed",
+        about="refund",
+        psp_reference=made.psp_reference,
+        charge_reference=charge.id,
+        attempt_id=made.attempt_id,
+        installation=rt.installation,
+    )
+    await story.work()
+    assert (await story.get_refund(refund.id)).status == "failed"
+    assert (await story.get(paid.id)).amount_refundable == 10_000
+    assert psp.total() == 10_000
+    await story.end()
+
+
+async def test_no_event_is_left_behind(rt: Runtime, psp: BookPsp) -> None:
+    """I10."""
+    story = await Story.begin(rt, psp)
+    payment_id, attempt_id = await _page(story)
+    psp.pay(attempt_id)
+    for number in range(5):
+        await _receive(rt, f"evt_{number}", attempt_id=attempt_id, installation=rt.installation)
+    await story.work()
+    assert set(await _states(rt)) == {"applied"}
+    assert (await story.get(payment_id)).status == "succeeded"
+    async with rt.sessions.read() as session:
+        open_jobs = await session.scalars(
+            select(Job.id).where(Job.kind == "inbox.apply", Job.state == "due")
+        )
+        assert list(open_jobs) == []
+    await story.end()
+
+
+async def test_an_event_whose_look_up_fails_is_applied_later(rt: Runtime, psp: BookPsp) -> None:
+    """F15: the page is open as far as we know, and only this event knows better."""
+    story = await Story.begin(rt, psp)
+    payment_id, attempt_id = await _page(story)
+    psp.pay(attempt_id)
+    psp.looks.append("lost")
+    await _receive(rt, "evt_1", attempt_id=attempt_id, installation=rt.installation)
+    await story.work()
+    assert await _states(rt) == ["received"]
+    await story.hurry()
+    assert await _states(rt) == ["applied"]
+    assert (await story.get(payment_id)).status == "succeeded"
+    await story.end()
+
+
+async def test_a_decline_on_the_page_is_noted_and_the_customer_may_go_on(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    story = await Story.begin(rt, psp)
+    payment_id, attempt_id = await _page(story)
+    (charge,) = psp.charges.values()
+    charge.declined = "card_declined"
+    about = {"attempt_id": attempt_id, "installation": rt.installation, "psp_reference": charge.id}
+    await _receive(rt, "evt_1", type="payment_intent.payment_failed", **about)
+    await story.work()
+    declined = await story.get(payment_id)
+    assert declined.status == "requires_action"
+    assert declined.failure is not None
+    assert declined.failure.code == "card_declined"
+    psp.pay(attempt_id)
+    await _receive(rt, "evt_2", **about)
+    await story.work()
+    paid = await story.get(payment_id)
+    assert (paid.status, paid.failure) == ("succeeded", None)
+    assert await story.told(payment_id) == [
+        ("payment.created", None),
+        ("payment.succeeded", "requires_action"),
+    ]
+    await story.end()
+
+
+async def test_a_hold_that_the_psp_lets_lapse_ends_the_payment(rt: Runtime, psp: BookPsp) -> None:
+    story = await Story.begin(rt, psp)
+    held = await story.charge(capture_method="manual")
+    (charge,) = psp.charges.values()
+    about = {"attempt_id": charge.attempt_id, "installation": rt.installation}
+    await _receive(rt, "evt_1", type="payment_intent.amount_capturable_updated", **about)
+    await story.work()
+    assert (await story.get(held.id)).status == "requires_capture"
+    charge.status = "canceled"
+    psp.looks.append("lost")
+    await _receive(rt, "evt_2", type="payment_intent.canceled", **about)
+    await story.work()
+    await story.hurry()
+    lapsed = await story.get(held.id)
+    assert (lapsed.status, lapsed.status_reason) == ("canceled", "authorization_expired")
+    assert await _states(rt) == ["applied", "applied"]
+    await story.end()
+
+
+async def test_a_hold_that_is_captured_at_the_psp_by_hand_is_paid(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    story = await Story.begin(rt, psp)
+    held = await story.charge(capture_method="manual")
+    (charge,) = psp.charges.values()
+    charge.status, charge.captured = "succeeded", 6_000
+    await _receive(rt, "evt_1", attempt_id=charge.attempt_id, installation=rt.installation)
+    await story.work()
+    paid = await story.get(held.id)
+    assert (paid.status, paid.amount_captured) == ("succeeded", 6_000)
+    assert (await story.told(held.id))[-2:] == [
+        ("payment.processing", "requires_capture"),
+        ("payment.succeeded", "processing"),
+    ]
+    await story.end()
+
+
+async def test_what_an_event_cannot_settle_is_in_the_dead_letters(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F21: the event is applied, and a person hears of what it brought."""
+    story = await Story.begin(rt, psp)
+    payment_id, attempt_id = await _page(story)
+    charge = psp.pay(attempt_id)
+    charge.amount = charge.captured = 1
+    await _receive(rt, "evt_1", attempt_id=attempt_id, installation=rt.installation)
+    await story.work()
+    held = await story.get(payment_id)
+    assert (held.status, held.status_reason) == ("processing", "held_for_review")
+    assert await _states(rt) == ["applied"]
+    (letter,) = await story.dead()
+    assert (letter.kind, letter.args) == ("janitor.resolve", {"attempt_id": attempt_id})
+    await story.end()

@@ -1,0 +1,240 @@
+"""The janitor: looks on schedule, hurries when somebody reads, and never piles work up."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select, update
+
+from app import jobs
+from app.ids import Ids
+from app.janitor import processing as janitor
+from app.jobs import Bury, Claim, Job
+from app.payments.models import Attempt
+from app.payments.processing import backoff, give_up
+from app.payments.states import next_check
+from app.runtime import Runtime
+from tests.payments.story import Story
+from tests.support.psp import BookPsp
+from tests.support.runtime import Clock
+
+
+async def _unknown(story: Story) -> str:
+    story.psp.script.extend(["ok", "lost"])
+    made = await story.charge()
+    assert made.status_reason == "outcome_unknown"
+    return made.id
+
+
+async def _looks(rt: Runtime) -> list[Job]:
+    async with rt.sessions.read() as session:
+        query = select(Job).where(Job.kind == "janitor.resolve").order_by(Job.id)
+        return list(await session.scalars(query))
+
+
+async def _hurry(rt: Runtime, payment_id: str) -> None:
+    async with rt.sessions.begin() as session:
+        await janitor.hurry(session, ids=rt.ids, rt=rt, payment_id=payment_id)
+
+
+def _lookups(psp: BookPsp) -> int:
+    return [step for step, _, _ in psp.requests].count("lookup")
+
+
+async def test_reading_brings_the_next_look_forward_once_in_ten_seconds(
+    rt: Runtime, psp: BookPsp, clock: Clock
+) -> None:
+    """Whoever reads, and through however many processes."""
+    story = await Story.begin(rt, psp)
+    payment_id = await _unknown(story)
+    psp.looks.extend(["lost"] * 9)
+    for _ in range(3):
+        await _hurry(rt, payment_id)
+        await story.work()
+    assert _lookups(psp) == 1
+    clock.forward(seconds=11)
+    for _ in range(3):
+        await _hurry(rt, payment_id)
+        await story.work()
+    assert _lookups(psp) == 2
+    assert len(await _looks(rt)) == 1
+    await story.end()
+
+
+async def test_a_settled_payment_is_not_looked_at(rt: Runtime, psp: BookPsp) -> None:
+    story = await Story.begin(rt, psp)
+    paid = await story.charge()
+    await story.resolved(paid.id)
+    assert _lookups(psp) == 0
+    assert await _looks(rt) == []
+
+
+async def test_the_schedule_widens_and_never_ends() -> None:
+    since = datetime(2026, 1, 1, tzinfo=UTC)
+    soon = since + timedelta(hours=1)
+    steps = [next_check(n, since=since, now=soon) for n in range(8)]
+    assert steps == [5, 15, 60, 300, 900, 3600, 3600, 3600]
+    assert next_check(99, since=since, now=since + timedelta(days=2)) == 86_400
+
+
+async def test_each_miss_waits_longer_and_a_psp_may_ask_for_more(
+    rt: Runtime, psp: BookPsp, clock: Clock
+) -> None:
+    story = await Story.begin(rt, psp)
+    payment_id = await _unknown(story)
+    psp.looks.extend(["lost"] * 3)
+    waits = []
+    for _ in range(3):
+        await story.hurry()
+        (attempt,), _ = await story.attempts(payment_id)
+        assert attempt.next_check_at is not None
+        waits.append(round((attempt.next_check_at - attempt.updated_at).total_seconds()))
+    assert waits == [15, 60, 300]
+    await story.hurry()
+    assert (await story.get(payment_id)).status == "succeeded"
+    await story.end()
+
+
+async def test_a_look_whose_job_was_lost_is_taken_up_by_the_sweep(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F31, F35."""
+    story = await Story.begin(rt, psp)
+    payment_id = await _unknown(story)
+    async with rt.sessions.begin() as session:
+        gone = update(Job).where(Job.state == "due").values(state="done", finished_at=rt.clock())
+        await session.execute(gone)
+        late = datetime.now(UTC) - timedelta(minutes=1)
+        await session.execute(update(Attempt).values(next_check_at=late))
+    assert await janitor.sweep(rt) == 1
+    assert await janitor.sweep(rt) == 0
+    await story.work()
+    assert (await story.get(payment_id)).status == "succeeded"
+    assert await janitor.sweep(rt) == 0
+    await story.end()
+
+
+async def test_a_look_that_lies_in_the_dead_letters_is_not_swept_up_again_and_again(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F58: one poisoned look is one letter, not one every ten seconds."""
+    story = await Story.begin(rt, psp)
+    payment_id = await _unknown(story)
+    async with rt.sessions.begin() as session:
+        await session.execute(
+            update(Job)
+            .where(Job.kind == "janitor.resolve")
+            .values(state="dead", reason="ValueError", finished_at=datetime.now(UTC), owner=None)
+        )
+        late = datetime.now(UTC) - timedelta(minutes=1)
+        await session.execute(update(Attempt).values(next_check_at=late))
+    assert await janitor.sweep(rt) == 0
+    (attempt,), _ = await story.attempts(payment_id)
+    assert attempt.next_check_at is not None
+    assert attempt.next_check_at - datetime.now(UTC) > timedelta(hours=23)
+    await story.resolved(payment_id)  # A person, or the shop, may still have it looked at.
+    assert (await story.get(payment_id)).status == "succeeded"
+
+
+async def test_a_letter_is_revived_beside_a_job_of_the_same_key(rt: Runtime) -> None:
+    key = "janitor.sweep:att_1"
+    values: dict[str, Any] = {
+        "kind": "janitor.resolve",
+        "args": {"attempt_id": "att_1"},
+        "queue": "janitor",
+    }
+    async with rt.sessions.begin() as session:
+        row = jobs.row(id="job_1", now=rt.clock(), unique_key=key, **values)
+        await jobs.bury_at_once(session, values=row, now=rt.clock(), reason="poison")
+        row = jobs.row(id="job_2", now=rt.clock(), unique_key=key, **values)
+        session.add(Job(**row | {"run_at": rt.clock()}))
+    async with rt.sessions.begin() as session:
+        found = await jobs.revive(session, job_id="job_1", now=rt.clock(), why="cured")
+    assert found.state == "due"
+
+
+def _claim(clock: Clock, history: list[dict[str, str]] | None = None) -> Claim:
+    return Claim(
+        id="job_1",
+        kind="payments.charge",
+        version=1,
+        args={},
+        queue="psp",
+        fence=1,
+        tries=40,
+        failures=0,
+        crashes=0,
+        created_at=clock() - timedelta(hours=25),
+        history=history or [],
+    )
+
+
+async def test_a_job_is_given_up_after_a_day_counted_from_its_last_retry(
+    rt: Runtime, clock: Clock
+) -> None:
+    gone = False
+    try:
+        give_up(_claim(clock), rt, "Never left us.")
+    except Bury as end:
+        gone = "24 hours" in end.reason
+    assert gone
+    again = [{"at": clock().isoformat(), "what": "retried", "why": "cured"}]
+    give_up(_claim(clock, again), rt, "Never left us.")
+
+
+async def test_an_outage_of_a_day_ends_in_the_dead_letters_with_nothing_failed(
+    rt: Runtime, psp: BookPsp, clock: Clock
+) -> None:
+    """F19."""
+    story = await Story.begin(rt, psp)
+    psp.script.extend(["not_sent"] * 3)
+    made = await story.charge()
+    clock.forward(hours=23)
+    await story.hurry()
+    assert await story.dead() == []
+    clock.forward(hours=2)
+    await story.hurry()
+    (letter,) = await story.dead()
+    assert (letter.kind, (await story.get(made.id)).status) == ("payments.charge", "processing")
+    async with rt.sessions.begin() as session:
+        await jobs.revive(session, job_id=letter.id, now=datetime.now(UTC), why="it is back")
+    await story.work()
+    assert (await story.get(made.id)).status == "succeeded"
+    await story.end()
+
+
+async def test_waiting_times_are_spread_over_all_of_their_range(rt: Runtime) -> None:
+    """Full jitter: uniform from nothing to the ceiling, or clients come back in step."""
+    state = 12345
+
+    def seeded(size: int) -> bytes:
+        nonlocal state
+        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+        return (state >> 8).to_bytes(7)[:size]
+
+    rt.ids = Ids(rt.clock, seeded)
+    for tries, cap, ceiling in ((3, 3600.0, 8.0), (30, 3600.0, 3600.0), (30, 30.0, 30.0)):
+        waits = [backoff(rt, tries, cap=cap) for _ in range(4_000)]
+        assert 0 <= min(waits) < 0.01 * ceiling
+        assert 0.99 * ceiling < max(waits) < ceiling
+        assert abs(sum(waits) / len(waits) - ceiling / 2) < 0.03 * ceiling
+        quarter = sum(1 for wait in waits if wait < ceiling / 4) / len(waits)
+        assert abs(quarter - 0.25) < 0.03
+    # What a PSP asks for is the least; those whom it turned away together come back apart.
+    asked = {backoff(rt, 2, at_least=20.0) for _ in range(50)}
+    assert 20.0 <= min(asked) < max(asked) < 24.0
+    assert 3600.0 <= backoff(rt, 2, at_least=86_400.0) < 3604.0
+
+
+async def test_a_psp_that_says_when_to_come_back_is_obeyed(rt: Runtime, psp: BookPsp) -> None:
+    """F16."""
+    story = await Story.begin(rt, psp)
+    psp.script.append("busy")
+    psp.retry_after = 600.0
+    made = await story.charge()
+    async with rt.sessions.read() as session:
+        job = await session.scalar(select(Job).where(Job.kind == "payments.charge"))
+    assert job is not None
+    assert job.run_at - datetime.now(UTC) > timedelta(seconds=590)
+    await story.hurry()
+    assert (await story.get(made.id)).status == "succeeded"
+    await story.end()

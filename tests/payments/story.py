@@ -1,0 +1,159 @@
+"""A shop whose payments a test plays through: what is asked, what the workers do, what is left."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select, update
+
+from app.audit.operations import Actor
+from app.ids import Ids
+from app.janitor.processing import hurry
+from app.jobs import Job
+from app.merchants.models import Merchant
+from app.payments import operations, queries, schemas
+from app.payments.accepting import NewPayment, create_payment
+from app.payments.models import Attempt, Customer, Payment, PspCall
+from app.runtime import Runtime
+from app.webhooks.bodies import body_place
+from app.webhooks.models import Event
+from tests.support.gates import OpenGates
+from tests.support.invariants import check_invariants
+from tests.support.psp import BookPsp
+from workers.jobs import JOBS, queues
+from workers.runner import Runner
+
+ACTOR = Actor(kind="key", name="cf_test_…", request_id="req_test")
+
+
+class LateIds(Ids):
+    """Ids whose jitter is always the longest, so that a test knows what is not due yet."""
+
+    def uniform(self, low: float, high: float) -> float:
+        return max(low, high)
+
+
+class Story:
+    """One shop in test mode, with the workers run by hand."""
+
+    def __init__(self, rt: Runtime, psp: BookPsp, merchant_id: str) -> None:
+        self.rt = rt
+        self.psp = psp
+        self.who: dict[str, Any] = {"merchant_id": merchant_id, "livemode": False}
+        self.runner = Runner(rt, kinds=JOBS, queues=queues("test"), owner="test", lease=15)
+
+    @classmethod
+    async def begin(
+        cls, rt: Runtime, psp: BookPsp, *, gates: bool = False, **terms: Any
+    ) -> "Story":
+        """Begin; with `gates` the PSP is left alone when it fails, as in real life."""
+        rt.ids = LateIds(rt.clock)
+        rt.made_gates = None if gates else OpenGates(rt)
+        now = datetime.now(UTC)
+        merchant = Merchant(
+            id=rt.ids("mer"), name="Demo shop", created_at=now, updated_at=now, **terms
+        )
+        async with rt.sessions.begin() as session:
+            session.add(merchant)
+        return cls(rt, psp, merchant.id)
+
+    async def create(self, amount: int = 10_000, **fields: Any) -> schemas.PaymentShape:
+        new = NewPayment(amount=amount, currency="eur", **fields)
+        async with self.rt.sessions.begin() as session:
+            return await create_payment(session, rt=self.rt, actor=ACTOR, new=new, **self.who)
+
+    async def charge(self, amount: int = 10_000, **fields: Any) -> schemas.PaymentShape:
+        """Create an off-session payment and let the workers carry it through."""
+        made = await self.create(amount, payment_method="pm_card_visa", **fields)
+        await self.work()
+        return await self.get(made.id)
+
+    async def work(self) -> None:
+        """Run all that is due until nothing is."""
+        await self.runner.drain()
+
+    async def hurry(self) -> None:
+        """Make everything that waits for its time due now, and run it."""
+        async with self.rt.sessions.begin() as session:
+            for job in await session.scalars(select(Job).where(Job.state == "due")):
+                job.run_at = datetime.now(UTC)
+        await self.work()
+
+    async def get(self, payment_id: str) -> schemas.PaymentShape:
+        async with self.rt.sessions.read() as session:
+            return await queries.get_payment(
+                session, rt=self.rt, payment_id=payment_id, expand_attempts=True, **self.who
+            )
+
+    async def row(self, payment_id: str) -> Payment:
+        async with self.rt.sessions.read() as session:
+            return await queries.payment_row(session, payment_id=payment_id, **self.who)
+
+    async def attempts(self, payment_id: str) -> tuple[list[Attempt], list[PspCall]]:
+        async with self.rt.sessions.read() as session:
+            return await queries.attempts_and_calls(session, payment_id=payment_id, **self.who)
+
+    async def capture(self, payment_id: str, amount: int | None = None) -> schemas.PaymentShape:
+        async with self.rt.sessions.begin() as session:
+            return await operations.request_capture(
+                session,
+                rt=self.rt,
+                actor=ACTOR,
+                payment_id=payment_id,
+                amount=amount,
+                **self.who,
+            )
+
+    async def cancel(self, payment_id: str) -> schemas.PaymentShape:
+        async with self.rt.sessions.begin() as session:
+            return await operations.request_cancel(
+                session, rt=self.rt, actor=ACTOR, payment_id=payment_id, **self.who
+            )
+
+    async def refund(self, payment_id: str, amount: int | None = None, **fields: Any) -> Any:
+        async with self.rt.sessions.begin() as session:
+            return await operations.request_refund(
+                session,
+                rt=self.rt,
+                actor=ACTOR,
+                payment_id=payment_id,
+                amount=amount,
+                **fields,
+                **self.who,
+            )
+
+    async def resolved(self, payment_id: str) -> None:
+        """Have the janitor look at a payment now, as reading it does, and run what follows.
+
+        The last look is made to lie a minute back: within ten seconds nothing would happen.
+        """
+        async with self.rt.sessions.begin() as session:
+            back = self.rt.clock() - timedelta(minutes=1)
+            await session.execute(update(PspCall).values(started_at=back))
+            await hurry(session, ids=self.rt.ids, rt=self.rt, payment_id=payment_id)
+        await self.work()
+
+    async def told(self, payment_id: str) -> list[tuple[str, str | None]]:
+        """Return what the shop was told: each event's type and the status before it, in order."""
+        row = await self.row(payment_id)
+        async with self.rt.sessions.read() as session:
+            query = select(Event).where(Event.payment_id == payment_id).order_by(Event.sequence)
+            events = list(await session.scalars(query))
+            customer = await session.get(Customer, payment_id)
+        assert customer is not None
+        assert [event.sequence for event in events] == [*range(1, row.event_sequence + 1)]
+        sealer = schemas.data_sealer(customer, self.rt.sealer)
+        bodies = [sealer.open(event.body_sealed, body_place(event.id)) for event in events]
+        return [(said["type"], said["data"]["previous_status"]) for said in map(json.loads, bodies)]
+
+    async def get_refund(self, refund_id: str) -> schemas.RefundShape:
+        async with self.rt.sessions.read() as session:
+            return await queries.get_refund(session, refund_id=refund_id, **self.who)
+
+    async def dead(self) -> list[Job]:
+        async with self.rt.sessions.read() as session:
+            return list(await session.scalars(select(Job).where(Job.state == "dead")))
+
+    async def end(self) -> None:
+        """Check what must always hold."""
+        await check_invariants(self.rt)

@@ -1,0 +1,238 @@
+"""Refunds: set aside first, sent once, late answers, and money that comes back."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from app import jobs
+from app.jobs import Job
+from app.ledger.models import PostingRow
+from app.payments.operations import RefundAmountStale
+from app.payments.settling import settle_due
+from app.psp.port import RefundSeen
+from app.runtime import Runtime
+from tests.payments.story import Story
+from tests.support.psp import BookPsp
+
+
+async def _postings(rt: Runtime, kind: str) -> list[PostingRow]:
+    async with rt.sessions.read() as session:
+        query = select(PostingRow).where(PostingRow.kind == kind).order_by(PostingRow.id)
+        return list(await session.scalars(query))
+
+
+async def _refund_event(story: Story, refund: RefundSeen, charge_id: str, number: int = 1) -> None:
+    from tests.inbox.test_inbox import _receive
+
+    about: dict[str, Any] = {"about": "refund", "type": "refund.updated"}
+    await _receive(
+        story.rt,
+        f"evt_refund_{number}",
+        psp_reference=refund.psp_reference,
+        charge_reference=charge_id,
+        attempt_id=refund.attempt_id,
+        installation=refund.installation,
+        **about,
+    )
+    await story.work()
+
+
+async def test_a_refused_refund_is_held_for_the_operator_and_its_retry_is_a_new_request(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    story = await Story.begin(rt, psp)
+    paid = await story.charge()
+    psp.script.append("rejected")
+    refund = await story.refund(paid.id, 4_000)
+    await story.work()
+    held = await story.get_refund(refund.id)
+    assert (held.status, held.status_reason) == ("pending", "held_for_operator")
+    assert (await story.get(paid.id)).amount_refundable == 6_000
+    (letter,) = await story.dead()
+    async with rt.sessions.begin() as session:
+        await jobs.revive(session, job_id=letter.id, now=rt.clock(), why="cured")
+    await story.hurry()
+    done = await story.get_refund(refund.id)
+    assert (done.status, done.status_reason) == ("succeeded", None)
+    keys = [key for _, key, request in psp.requests if request.kind == "refund" and key]
+    assert (len(keys), len(set(keys))) == (2, 2)
+    assert psp.total() == 6_000
+    await story.end()
+
+
+@pytest.mark.parametrize("ending", ["succeeded", "failed"])
+async def test_a_refund_that_the_bank_decides_later_ends_by_its_event(
+    rt: Runtime, psp: BookPsp, ending: Any
+) -> None:
+    story = await Story.begin(rt, psp)
+    paid = await story.charge()
+    psp.script.append("pending")
+    refund = await story.refund(paid.id, 4_000)
+    await story.work()
+    assert (await story.get_refund(refund.id)).status == "pending"
+    (charge,) = psp.charges.values()
+    await _refund_event(story, psp.change_refund(ending), charge.id)
+    assert (await story.get_refund(refund.id)).status == ending
+    left = {"succeeded": 6_000, "failed": 10_000}[ending]
+    assert (await story.get(paid.id)).amount_refundable == left
+    assert psp.total() == left
+    await story.end()
+
+
+async def test_a_refund_that_failed_later_goes_back_to_where_the_rest_of_the_payment_lies_now(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """The payment settles while its refund is under way."""
+    story = await Story.begin(rt, psp, settle_delay_seconds=0)
+    paid = await story.charge()
+    psp.script.append("pending")
+    refund = await story.refund(paid.id, 4_000)
+    await story.work()
+    assert await settle_due(rt) == 1
+    await story.work()
+    (charge,) = psp.charges.values()
+    await _refund_event(story, psp.change_refund("failed"), charge.id)
+    assert (await story.get_refund(refund.id)).status == "failed"
+    (release,) = await _postings(rt, "refund_release")
+    assert all("merchant_pending" not in line[1] for line in release.transfers)
+    assert (await story.row(paid.id)).amount_pending == 0
+    await story.end()
+
+
+async def test_a_reserve_that_is_refused_after_the_payment_settled_leaves_nothing_pending(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    story = await Story.begin(rt, psp, settle_delay_seconds=0, fee_return=False)
+    paid = await story.charge()
+    # More than is pending: the rest of it (the fee) is taken from an empty wallet.
+    refund = await story.refund(paid.id, 10_000)
+    assert await settle_due(rt) == 1
+    await story.work()
+    failed = await story.get_refund(refund.id)
+    assert failed.failure is not None
+    assert (failed.status, failed.failure.code) == ("failed", "insufficient_balance")
+    assert psp.total() == 10_000
+    assert not [request for _, key, request in psp.requests if request.kind == "refund" and key]
+    from app.ledger.chart import account_id
+    from app.ledger.models import Account
+
+    async with rt.sessions.read() as session:
+        name = account_id("test:0", "merchant_pending", story.who["merchant_id"], "eur")
+        pending = await session.get(Account, name)
+    assert pending is not None
+    assert pending.balance == 0
+    await story.end()
+
+
+async def test_a_refund_that_was_paid_and_is_taken_back_tells_the_shop_once(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F20."""
+    story = await Story.begin(rt, psp)
+    paid = await story.charge()
+    refund = await story.refund(paid.id, 4_000)
+    await story.work()
+    (charge,) = psp.charges.values()
+    back = psp.change_refund("failed")
+    for number in (1, 2):
+        await _refund_event(story, back, charge.id, number)
+    taken = await story.get_refund(refund.id)
+    assert taken.failure is not None
+    assert (taken.status, taken.failure.code) == ("failed", "taken_back")
+    told = await story.told(paid.id)
+    assert [kind for kind, _ in told if kind.startswith("refund.")] == [
+        "refund.created",
+        "refund.succeeded",
+        "refund.failed",
+    ]
+    assert len(await _postings(rt, "refund_reversal")) == 1
+    again = await story.refund(paid.id, 10_000)
+    await story.work()
+    assert (await story.get_refund(again.id)).status == "succeeded"
+    assert psp.total() == 0
+    await story.end()
+
+
+async def test_a_refund_made_by_hand_before_the_payment_was_known_is_adopted_with_it(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F27: the refund's own event came first and was nobody's."""
+    story = await Story.begin(rt, psp)
+    psp.script.extend(["ok", "lost"])
+    made = await story.charge()
+    (charge,) = psp.charges.values()
+    seen = RefundSeen(psp_reference="re_hand", amount=2_500, currency="eur", status="succeeded")
+    charge.refunds = {"re_hand": seen}
+    await story.hurry()
+    paid = await story.get(made.id)
+    assert (paid.status, paid.amount_refunded) == ("succeeded", 2_500)
+    assert psp.total() == 7_500
+    await story.end()
+
+
+async def test_a_refund_by_hand_of_money_that_came_too_late_is_a_persons_to_book(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    story = await Story.begin(rt, psp)
+    made = await story.create()
+    await story.work()
+    (attempt,), _ = await story.attempts(made.id)
+    charge = psp.pay(attempt.id)
+    async with rt.sessions.begin() as session:
+        row = await session.get_one(type(await story.row(made.id)), made.id)
+        row.status, row.finished_at = "expired", rt.clock()
+    await story.resolved(made.id)
+    seen = RefundSeen(psp_reference="re_hand", amount=10_000, currency="eur", status="succeeded")
+    charge.refunds = {"re_hand": seen}
+    await _refund_event(story, seen, charge.id)
+    letters = {letter.kind: letter.reason or "" for letter in await story.dead()}
+    assert "suspense" in letters["inbox.apply"]
+    assert (await story.get(made.id)).amount_refunded == 0
+    await story.end()
+
+
+async def test_a_refund_for_another_amount_at_the_psp_is_reviewed(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F21."""
+    story = await Story.begin(rt, psp)
+    paid = await story.charge()
+    psp.script.append("pending")
+    refund = await story.refund(paid.id, 4_000)
+    await story.work()
+    (charge,) = psp.charges.values()
+    (seen,) = charge.refunds.values()
+    seen.amount, seen.status = 3_000, "succeeded"
+    await _refund_event(story, seen, charge.id)
+    held = await story.get_refund(refund.id)
+    assert (held.status, held.status_reason) == ("pending", "held_for_review")
+    (letter,) = await story.dead()
+    assert letter.kind == "janitor.resolve"
+    await story.end()
+
+
+async def test_the_amount_that_the_shop_believes_in_is_compared(rt: Runtime, psp: BookPsp) -> None:
+    story = await Story.begin(rt, psp)
+    paid = await story.charge()
+    await story.refund(paid.id, 4_000, amount_available=10_000)
+    with pytest.raises(RefundAmountStale):
+        await story.refund(paid.id, 4_000, amount_available=10_000)
+    await story.work()
+    assert psp.total() == 6_000
+    await story.end()
+
+
+async def test_parts_return_exactly_the_fee(rt: Runtime, psp: BookPsp) -> None:
+    story = await Story.begin(rt, psp)
+    paid = await story.charge(9_999)
+    for part in (1, 3_333, 5_000):
+        await story.refund(paid.id, part)
+        await story.work()
+    await story.refund(paid.id)
+    await story.work()
+    after = await story.get(paid.id)
+    assert (after.fee, after.net, after.amount_refunded) == (0, 0, 9_999)
+    async with rt.sessions.read() as session:
+        assert list(await session.scalars(select(Job.id).where(Job.state == "dead"))) == []
+    await story.end()

@@ -1,0 +1,91 @@
+"""Play histories: `python -m tests.simulation --seeds 0:1000 --jobs 2`, or one with its story."""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.simulation import history, many
+from tests.simulation.history import Ended
+
+RECORD = Path(__file__).with_name("RECORD.md")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _tell(ended: Ended) -> None:
+    _say(f"\nseed {ended.seed}: {len(ended.violations)} violations")
+    for violation in ended.violations:
+        _say(f"  {violation}")
+    _say(f"  replay: python -m tests.simulation --seed {ended.seed} --story")
+
+
+def _story(ended: Ended) -> None:
+    for at, who, what in ended.story:
+        day, rest = divmod(at, 86_400)
+        hours, rest = divmod(rest, 3600)
+        minutes, seconds = divmod(rest, 60)
+        _say(f"{day:2.0f}d {hours:02.0f}:{minutes:02.0f}:{seconds:06.3f}  {who:<10} {what}")
+
+
+def main(arguments: list[str]) -> int:
+    """Play what is asked for; 1 when an invariant does not hold."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", default="0:100", metavar="A:B", help="from A up to, not with, B")
+    parser.add_argument("--seed", type=int, help="one seed")
+    parser.add_argument("--story", action="store_true", help="tell everything that happened")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--payments", type=int, default=history.PAYMENTS)
+    parser.add_argument("--record", action="store_true", help=f"add a row to {RECORD.name}")
+    wanted = parser.parse_args(arguments)
+    many.quiet()
+    first, _, last = wanted.seeds.partition(":")
+    seeds = (
+        range(int(first), int(last)) if wanted.seed is None else range(wanted.seed, wanted.seed + 1)
+    )
+    began, failed, done = time.monotonic(), 0, 0
+    payments = faults = violations = 0
+    for ended in many.histories(seeds, 1 if len(seeds) == 1 else wanted.jobs, wanted.payments):
+        done += 1
+        payments += ended.payments
+        faults += ended.faults
+        violations += len(ended.violations)
+        if wanted.story:
+            _story(ended)
+        if ended.violations:
+            failed += 1
+            _tell(ended)
+        if done % 100 == 0:
+            _say(f"  {done} of {len(seeds)} histories, {failed} failed")
+    seconds = time.monotonic() - began
+    _say(f"{payments} payments, {faults} faults, {violations} violations in {seconds:.0f} s")
+    if wanted.record:
+        _record(" ".join(arguments), done, payments, faults, violations, seconds)
+    _say(f"{done - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+def _record(
+    command: str, done: int, payments: int, faults: int, violations: int, seconds: float
+) -> None:
+    git = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    day = datetime.now(UTC).date().isoformat()
+    row = (day, commit, f"`python -m tests.simulation {command}`", done, payments, faults)
+    with RECORD.open("a", encoding="utf-8") as file:
+        cells = [*map(str, row), str(violations), f"{seconds:.0f} s"]
+        file.write(f"| {' | '.join(cells)} |\n")
+
+
+if __name__ == "__main__":
+    # The order of sets of text follows the hash seed, and every order must come again.
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        os.environ["PYTHONHASHSEED"] = "0"
+        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])  # noqa: S606 - this very program.
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,351 @@
+"""The checker: four records that must tell one story."""
+
+import json
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
+
+from app import db
+from app.payments.states import FINAL, PAYMENT_MOVES, REFUND_MOVES
+from app.verification.queries import verify
+from tests.simulation import records
+
+if TYPE_CHECKING:
+    from tests.simulation.history import History
+    from tests.simulation.world import World
+
+
+async def check(history: "History") -> None:
+    """Compare what shops were told, our database, the PSP's book, and what shops received."""
+    world = history.world
+    process = world.spawn("checker")
+
+    async def database() -> None:
+        async with process.rt.sessions.snapshot() as session:
+            report = await verify(session)
+        for violation in report.violations:
+            world.broken(violation.invariant, violation.sentence())
+        if report.waiting:
+            world.broken("I21", f"{report.waiting} postings wait")
+
+    await process.start(database())
+    for look in (
+        *(money_at_the_psp, one_charge_each, all_is_final, nothing_lost_or_invented),
+        *(one_operation_a_key, nobody_is_contradicted, messages_are_exact, events_are_exact),
+        *(tenants_stay_apart, unknown_is_held, actions_are_audited, secrets_stay_secret),
+        *(nothing_is_stuck, records.no_blind_retry, records.reserved_before_sent),
+        *(records.ledger_refuses_changes, no_herd, poison_is_buried),
+    ):
+        look(world)
+
+
+def in_review(world: "World") -> set[str]:
+    """Return the payments that a person must look at: each has its letter."""
+    query = (
+        "SELECT DISTINCT payment_id FROM attempts WHERE state = 'needs_review' "
+        "UNION SELECT payment_id FROM postings WHERE kind = 'unexpected_receipt'"
+    )
+    return {row[0] for row in world.rows(query)}
+
+
+def money_at_the_psp(world: "World") -> None:
+    """I3: the PSP's book and our ledger hold the same charges and refunds."""
+    query = "SELECT key, transfers FROM postings WHERE status = 'accepted'"
+    postings = {key: json.loads(transfers) for key, transfers in world.rows(query)}
+    attempts = {
+        row[0]: row[1]
+        for row in world.rows("SELECT id, psp_reference FROM attempts WHERE state = 'succeeded'")
+    }
+    ours = Counter[str]()
+    for key, transfers in postings.items():
+        kind, _, name = key.partition(":")
+        if kind in {"capture", "unexpected_receipt"}:
+            reference = attempts.get(name) if kind == "capture" else name
+            ours[reference or name] += transfers[0][2]
+    for intent in world.book.intents.values():
+        booked = ours.pop(intent.id, 0)
+        if booked != intent.captured and not _frozen(world, intent):
+            world.broken("I3", f"{intent.id} took {intent.captured}, the ledger has {booked}")
+    for reference, amount in ours.items():
+        world.broken("I3", f"the ledger has {amount} of {reference}, which the PSP does not know")
+    _receivable(world)
+    _refunds(world)
+
+
+def _frozen(world: "World", intent: Any) -> bool:
+    """Tell whether a mismatch froze this payment: a person compares, nothing is booked blindly."""
+    return intent.payment_id in in_review(world)
+
+
+def _ours(world: "World") -> dict[str, Any]:
+    query = "SELECT psp_reference, amount, status, payment_id FROM refunds"
+    return {row[0]: row[1:] for row in world.rows(query) if row[0] is not None}
+
+
+def _without_room(world: "World") -> set[str]:
+    """Return the PSP's ids of refunds made by hand that find no room beside one of ours."""
+    ours, pending = _ours(world), "SELECT payment_id FROM refunds WHERE status = 'pending'"
+    stuck = {row[0] for row in world.rows(pending)}
+    return {
+        one.id
+        for intent in world.book.intents.values()
+        for one in intent.refunds
+        if one.by_hand and one.id not in ours and intent.payment_id in stuck
+    }
+
+
+def _refunds(world: "World") -> None:
+    ours, waits = _ours(world), _without_room(world)
+    for intent in world.book.intents.values():
+        if intent.payment_id in in_review(world):
+            continue
+        back = sum(one.amount for one in intent.refunds if one.status != "failed")
+        if back > intent.captured:
+            world.broken("I5", f"{intent.id} gave back {back} of {intent.captured}")
+        for one in intent.refunds:
+            known = ours.get(one.id)
+            # One made by hand may find no room beside ours, which a person then decides.
+            if known is None and one.status == "succeeded" and one.id not in waits:
+                world.broken("I3", f"the PSP's refund {one.id} is not in our books")
+            elif known is not None and (known[0] != one.amount or known[1] != one.status):
+                world.broken("I3", f"refund {one.id}: {one.amount} {one.status}, ours {known}")
+
+
+def _receivable(world: "World") -> None:
+    """Compare the sum: what the PSP owes us by its book and by ours."""
+    if in_review(world):
+        return
+    (row,) = world.rows(
+        "SELECT COALESCE(SUM(balance), 0), (SELECT COALESCE(SUM(json_extract(t.value, '$[2]')), 0)"
+        " FROM postings p, json_each(p.transfers) t WHERE p.kind = 'psp_fee'"
+        " AND p.status = 'accepted') FROM accounts WHERE kind = 'psp_receivable'"
+    )
+    waits = _without_room(world)
+    owed = sum(
+        intent.captured
+        - sum(
+            one.amount
+            for one in intent.refunds
+            if one.status == "succeeded" and one.id not in waits
+        )
+        for intent in world.book.intents.values()
+    )
+    if row[0] + row[1] != owed:
+        world.broken("I3", f"the PSP owes {owed}, psp_receivable and fees say {row[0] + row[1]}")
+
+
+def one_charge_each(world: "World") -> None:
+    """I4: at most one charge of a payment took money, and no more than was asked."""
+    taken: dict[str, list[Any]] = defaultdict(list)
+    for intent in world.book.intents.values():
+        if intent.captured:
+            taken[intent.payment_id].append(intent)
+    for payment_id, intents in taken.items():
+        if len(intents) > 1:
+            world.broken("I4", f"{payment_id} was charged {len(intents)} times")
+        if any(intent.captured > intent.amount for intent in intents):
+            world.broken("I4", f"{payment_id}: more was captured than authorized")
+
+
+def all_is_final(world: "World") -> None:
+    """I6: all that was accepted has ended, along the graph, and stays as it ended."""
+    review = in_review(world)
+    dead = {row[0] for row in world.rows("SELECT payment_id FROM jobs WHERE state = 'dead'")}
+    for payment_id, status in world.rows("SELECT id, status FROM payments"):
+        if status not in FINAL and payment_id not in review:
+            world.broken("I6", f"{payment_id} is {status} at the end")
+    query = "SELECT id, status, payment_id FROM refunds WHERE status = 'pending'"
+    for refund_id, _, payment_id in world.rows(query):
+        if payment_id not in review and payment_id not in dead:
+            world.broken("I6", f"{refund_id} is pending at the end")
+    told: dict[str, list[tuple[int, str, str | None]]] = defaultdict(list)
+    for message in world.post.received:
+        data = json.loads(message.body)["data"]
+        now = (data["sequence"] or 0, data["object"]["status"], data["previous_status"])
+        told[data["object"]["id"]].append(now)
+    for name, lines in told.items():
+        moves = PAYMENT_MOVES if name.startswith("pay_") else REFUND_MOVES
+        for _, status, before in sorted(set(lines), key=str):
+            if before is not None and status != before and status not in moves.get(before, ()):
+                world.broken("I6", f"{name} was told to go from {before} to {status}")
+
+
+def nothing_lost_or_invented(world: "World") -> None:
+    """I7: what was acknowledged is there; what is there was asked for."""
+    payments = {row[0]: row[1] for row in world.rows("SELECT id, metadata FROM payments")}
+    refunds = {row[0] for row in world.rows("SELECT id FROM refunds")}
+    sent = {key for shop in world.shops for key in shop.keys}
+    for shop in world.shops:
+        for line in shop.told:
+            if line.id is not None and line.id not in payments and line.id not in refunds:
+                world.broken("I7", f"{line.id} was acknowledged and is not there")
+    for payment_id, metadata in payments.items():
+        if json.loads(metadata).get("key") not in sent:
+            world.broken("I7", f"nobody asked for {payment_id}")
+    attempts = {row[0] for row in world.rows("SELECT id FROM attempts")}
+    for intent in world.book.intents.values():
+        if intent.attempt_id not in attempts:
+            world.broken("I7", f"the PSP's {intent.id} is of no attempt of ours")
+
+
+def one_operation_a_key(world: "World") -> None:
+    """I8: a key did one thing, and everybody who used it heard of the same."""
+    query = "SELECT merchant_id, metadata FROM payments"
+    made = Counter((row[0], json.loads(row[1]).get("key")) for row in world.rows(query))
+    for (_, key), count in made.items():
+        if count > 1:
+            world.broken("I8", f"the key {key} made {count} payments")
+    for shop in world.shops:
+        heard: dict[str, set[str]] = defaultdict(set)
+        for line in shop.told:
+            if line.key is not None and line.id is not None:
+                heard[line.key].add(line.id)
+        for key, ids in heard.items():
+            if len(ids) > 1:
+                world.broken("I8", f"the key {key} was answered with {sorted(ids)}")
+
+
+def nobody_is_contradicted(world: "World") -> None:
+    """I8: what a shop was told is final stays so, whoever asks and whenever."""
+    finals: dict[str, str] = {}
+    truth = {row[0]: row[1] for row in world.rows("SELECT id, status FROM payments")}
+    for shop in world.shops:
+        for line in shop.told:
+            if line.id is None or line.state not in FINAL or not line.id.startswith("pay_"):
+                continue
+            if finals.setdefault(line.id, line.state) != line.state:
+                world.broken("I8", f"{line.id} was {finals[line.id]} and then {line.state}")
+            if truth.get(line.id) != line.state:
+                world.broken("I6", f"{line.id} was told {line.state}, is {truth.get(line.id)}")
+
+
+def messages_are_exact(world: "World") -> None:
+    """I11: each shop has received exactly its events, each with one content, signed."""
+    wanted: dict[str, set[str]] = defaultdict(set)
+    query = (
+        "SELECT d.event_id, e.merchant_id FROM deliveries d JOIN events e ON e.id = d.event_id "
+        "WHERE d.state <> 'exhausted'"
+    )
+    names = {shop.merchant_id: shop.name for shop in world.shops}
+    for event_id, merchant_id in world.rows(query):
+        wanted[names[merchant_id]].add(event_id)
+    missing = world.rows(
+        "SELECT e.id FROM events e JOIN webhook_endpoints w ON w.merchant_id = e.merchant_id "
+        "LEFT JOIN deliveries d ON d.event_id = e.id "
+        "WHERE w.event_types = '[]' AND d.id IS NULL"
+    )
+    for (event_id,) in missing:
+        world.broken("I11", f"the event {event_id} was handed to nobody")
+    received: dict[str, dict[str, str]] = defaultdict(dict)
+    for message in world.post.received:
+        if not message.valid:
+            world.broken("I11", f"{message.id} came with a signature that does not verify")
+        if received[message.shop].setdefault(message.id, message.body) != message.body:
+            world.broken("I11", f"{message.id} came with two contents")
+    for shop, events in wanted.items():
+        for event_id in sorted(events ^ set(received[shop])):
+            world.broken("I11", f"{shop} and we disagree about the message {event_id}")
+
+
+def events_are_exact(world: "World") -> None:
+    """I10, I12: events that we took are stored once and done; forged ones had no effect."""
+    stored = Counter(row[0] for row in world.rows("SELECT psp_event_id FROM psp_events"))
+    for event_id, count in stored.items():
+        if count > 1 or event_id not in world.post.emitted:
+            world.broken("I12", f"{event_id} is stored {count} times or was never sent")
+    for event_id in sorted(world.post.taken - set(stored)):
+        world.broken("I10", f"{event_id} was answered 200 and is not stored")
+    query = "SELECT psp_event_id, state FROM psp_events WHERE state IN ('received', 'parked')"
+    dead = {row[0] for row in world.rows("SELECT args FROM jobs WHERE state = 'dead'")}
+    for event_id, state in world.rows(query):
+        if not dead and not world.waits_for_room():
+            world.broken("I10", f"{event_id} is {state} at the end")
+
+
+def tenants_stay_apart(world: "World") -> None:
+    """I13: nobody hears of another shop's payment."""
+    for shop in world.shops:
+        heard = [line.body for line in shop.told]
+        heard += [m.body for m in world.post.received if m.shop == shop.name]
+        for other in world.shops:
+            if other is not shop and any(other.canary in body for body in heard):
+                world.broken("I13", f"{shop.name} heard the canary of {other.name}")
+
+
+def unknown_is_held(world: "World") -> None:
+    """I16: nothing stays unknown, and what a person must compare has its letter."""
+    for (name,) in world.rows("SELECT id FROM attempts WHERE state IN ('sent', 'unknown')"):
+        world.broken("I16", f"{name} is unknown at the end")
+    query = (
+        "SELECT a.id FROM attempts a WHERE a.state = 'needs_review' AND NOT EXISTS "
+        "(SELECT 1 FROM jobs j WHERE j.payment_id = a.payment_id AND j.state = 'dead')"
+    )
+    for (name,) in world.rows(query):
+        world.broken("I16", f"{name} needs a person and is in no dead letter")
+
+
+def actions_are_audited(world: "World") -> None:
+    """I17: each action has exactly one row in the audit log."""
+    done = Counter(world.rows("SELECT action, object_id FROM audit_rows"))
+    wanted = [("payment.create", row[0]) for row in world.rows("SELECT id FROM payments")]
+    api = "SELECT id FROM refunds WHERE source = 'api'"
+    wanted += [("refund.create", row[0]) for row in world.rows(api)]
+    for action in wanted:
+        if done[action] != 1:
+            world.broken("I17", f"{done[action]} audit rows of {action[0]} {action[1]}")
+    for shop in world.shops:
+        asked = {
+            (line.what.rpartition("/")[2], line.id): line.key
+            for line in shop.told
+            if line.status == 200 and line.key is not None and line.id is not None
+        }
+        for verb, name in asked:
+            if done[f"payment.{verb}", name] < 1:
+                world.broken("I17", f"no audit row of payment.{verb} {name}")
+    retried = Counter(job_id for job_id, _ in world.retried)
+    for job_id, count in retried.items():
+        if done["dead_letter.retry", job_id] < count:
+            world.broken("I17", f"letter {job_id} was retried {count} times, audited less often")
+
+
+def secrets_stay_secret(world: "World") -> None:
+    """I20: no secret in what people read: jobs, audit rows, answers."""
+    secrets = [secret for _, secret in world.post.secrets.values()] + ["whsec_simulation"]
+    texts = [str(row) for row in world.rows("SELECT args, history, reason FROM jobs")]
+    texts += [str(row) for row in world.rows("SELECT * FROM audit_rows")]
+    texts += [line.body for shop in world.shops for line in shop.told]
+    for secret in secrets:
+        if any(secret in text for text in texts):
+            world.broken("I20", f"the secret {secret[:10]}… stands in a row or an answer")
+
+
+def nothing_is_stuck(world: "World") -> None:
+    """I21: no lease, lock or job is left behind.
+
+    A lease that still runs, of a worker that lives, is none: a refund made by hand that finds no
+    room is tried for a day, and the end may come while somebody tries.
+    """
+    living = {worker.name for worker in world.living("worker")}
+    query = "SELECT id, owner, state = 'due' AND run_at > ? FROM jobs WHERE owner IS NOT NULL"
+    for name, owner, runs in world.rows(query, db.to_micros(world.now())):
+        if not runs or owner not in living:
+            world.broken("I21", f"{name} is held by {owner} at the end")
+
+
+_SCHEDULED = frozenset({5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 86_400.0})
+
+
+def no_herd(world: "World") -> None:
+    """Jobs that failed together do not come back together: no two wait equally long.
+
+    The looks of the janitor have a schedule, which begins for each at its own moment.
+    """
+    waits = [seconds for seconds in world.waits if seconds not in _SCHEDULED]
+    if len(set(waits)) != len(waits):
+        world.broken("F19", "two jobs were put back for exactly the same time: no jitter")
+
+
+def poison_is_buried(world: "World") -> None:
+    """I10: what fails for ever, or kills its worker, stops after a bounded number of tries."""
+    query = "SELECT id, kind, failures, crashes FROM jobs WHERE failures > 8 OR crashes > 4"
+    for name, kind, failures, crashes in world.rows(query):
+        world.broken("I10", f"{kind} {name} failed {failures} times, crashed {crashes} times")

@@ -1,0 +1,195 @@
+"""SQLite without threads: the part of aiosqlite that SQLAlchemy uses, on virtual time.
+
+Each statement is one place where the seed may delay, fail, cut off or kill. What is committed
+stays; what is not is rolled back when its process dies.
+"""
+
+import asyncio
+import sqlite3
+from typing import Any, Protocol, Self
+
+_IGNORED = ("PRAGMA busy_timeout", "PRAGMA synchronous", "PRAGMA journal_mode")
+_PATIENCE = 5.0  # SQLite's busy_timeout, in virtual seconds.
+_AGAIN = 0.01
+_WRITES = ("INSERT", "UPDATE", "DELETE")
+
+
+class Home(Protocol):
+    """What a connection belongs to: a process of the simulation."""
+
+    connections: "dict[Connection, None]"
+
+    async def at_statement(self, statement: str) -> bool:
+        """Wait as long as the statement takes, or fail; True: fail after it was done."""
+
+    def still_runs(self, statement: str) -> bool:
+        """Tell whether a statement whose caller was cut off is carried out all the same."""
+
+    def executed(self, statement: str, parameters: Any) -> None:
+        """Note a statement in the log."""
+
+    def wrote_outside(self, statement: str) -> None:
+        """Note a write in a transaction that was opened to read."""
+
+    def micros(self) -> int:
+        """Return the database's clock in microseconds since 1970."""
+
+
+class Lost(sqlite3.OperationalError):
+    """The statement's answer never came."""
+
+
+class Cursor:
+    """A cursor of a `Connection`."""
+
+    arraysize = 1
+
+    def __init__(self, connection: "Connection") -> None:
+        self._connection = connection
+        self._raw = connection.raw.cursor()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def execute(self, statement: str, parameters: Any = ()) -> "Cursor":
+        await self._connection.run(self._raw.execute, statement, parameters)
+        return self
+
+    async def executemany(self, statement: str, parameters: Any) -> "Cursor":
+        await self._connection.run(self._raw.executemany, statement, list(parameters))
+        return self
+
+    async def fetchall(self) -> list[Any]:
+        return self._raw.fetchall()
+
+    async def fetchone(self) -> Any:
+        return self._raw.fetchone()
+
+    async def fetchmany(self, size: int = 1) -> list[Any]:
+        return self._raw.fetchmany(size)
+
+    async def close(self) -> None:
+        self._raw.close()
+
+    @property
+    def description(self) -> Any:
+        return self._raw.description
+
+    @property
+    def rowcount(self) -> int:
+        return self._raw.rowcount
+
+    @property
+    def lastrowid(self) -> int:
+        return self._raw.lastrowid or 0
+
+
+class Connection:
+    """One connection of one simulated process."""
+
+    isolation_level = None
+
+    def __init__(self, path: str, home: Home) -> None:
+        self.raw = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        self._home = home
+        self._open = True
+        self._may_write = False
+        home.connections[self] = None
+        # The application asks for julianday('now') and gets the world's time, a little later than
+        # the moment at which the statement began, as everywhere.
+        self.raw.create_function("julianday", 1, self._julian_day)
+        for pragma in ("synchronous=OFF", "foreign_keys=ON", "cache_size=-8000"):
+            self.raw.execute(f"PRAGMA {pragma}")
+
+    def _julian_day(self, _what: str) -> float:
+        return (self._home.micros() + 50) / 86_400_000_000 + 2440587.5
+
+    @property
+    def _connection(self) -> Any:
+        return self.raw if self._open else None
+
+    def cursor(self, *_args: Any) -> Cursor:
+        self._check()
+        return Cursor(self)
+
+    def _check(self) -> None:
+        if not self._open:
+            raise ValueError("no active connection")
+
+    async def run(self, call: Any, statement: str, parameters: Any) -> None:
+        """Execute a statement when its time has come."""
+        self._check()
+        if statement.startswith(_IGNORED):
+            return
+        if statement.startswith("PRAGMA"):  # Asked once, by whichever history comes first.
+            call(statement)
+            return
+        try:
+            lost = await self._home.at_statement(statement)
+        except asyncio.CancelledError:
+            if self._open and self._home.still_runs(statement):
+                call(statement, parameters)
+            raise
+        self._check()
+        if statement.startswith("BEGIN"):
+            self._may_write = statement == "BEGIN IMMEDIATE"
+            await self._begin(call, statement)
+        else:
+            if statement.startswith(_WRITES) and not self._may_write:
+                self._home.wrote_outside(statement)
+            call(statement, parameters)
+        self._home.executed(statement, parameters)
+        if lost:
+            raise Lost("disk I/O error")
+
+    async def _begin(self, call: Any, statement: str) -> None:
+        """Wait for the write lock as SQLite does: without a queue, and not for ever."""
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + _PATIENCE
+        while True:
+            try:
+                call(statement)
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or loop.time() >= ends:
+                    raise
+            else:
+                return
+            await asyncio.sleep(_AGAIN)
+            self._check()
+
+    async def commit(self) -> None:
+        await self._end("COMMIT")
+
+    async def rollback(self) -> None:
+        await self._end("ROLLBACK")
+
+    async def _end(self, statement: str) -> None:
+        self._check()
+        if not self.raw.in_transaction:
+            return
+        try:
+            lost = await self._home.at_statement(statement)
+        except asyncio.CancelledError:
+            if self._open and self._home.still_runs(statement):
+                self.raw.execute(statement)
+            raise
+        self._check()
+        self.raw.execute(statement)
+        self._home.executed(statement, ())
+        if lost:
+            raise Lost("disk I/O error")
+
+    async def close(self) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Close at once; what is not committed is gone."""
+        if self._open:
+            self._open = False
+            self._home.connections.pop(self, None)
+            if self.raw.in_transaction:
+                self.raw.rollback()
+            self.raw.close()
+
+    async def create_function(self, *_args: Any, **_kw: Any) -> None:
+        """SQLAlchemy's regexp, which nothing here uses."""

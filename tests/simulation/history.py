@@ -1,0 +1,339 @@
+"""One history: a house, its shops, a stretch of faults, then peace until all is final."""
+
+import asyncio
+import gc
+import random
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from app.audit.operations import SYSTEM, Actor
+from app.deadletters import operations as letters
+from app.deadletters import queries as letter_queries
+from app.deadletters.verdict import judge
+from app.errors import Problem
+from app.merchants import operations as merchants
+from app.psp import registry
+from app.webhooks import operations as webhooks
+from tests.simulation import checker
+from tests.simulation.api import NoAnswer
+from tests.simulation.loop import Deadlock, unheard
+from tests.simulation.shops import Sale, Shop, by_hand
+from tests.simulation.world import World
+
+PAYMENTS = 20
+FEWEST_FAULTS = 10
+ADMINS = tuple(Actor(kind="user", id=f"usr_{n}", name=n) for n in ("ada", "bea"))
+_HELD = "SELECT merchant_id, id FROM payments WHERE status = 'requires_capture' ORDER BY id"
+# Seconds after which an admin comes back to a letter that he retried or may not retry yet; each
+# time, and with ever less hope, he waits four times as long.
+_AGAIN = 3600.0
+_HOPES = 4.0
+_WARM = 3
+_played: list[int] = []
+_SETTLES_WITHIN = timedelta(days=8)  # Of virtual time, after the faults have ended.
+
+
+class Ended(msgspec.Struct, kw_only=True):
+    """What became of a history."""
+
+    seed: int
+    violations: list[str]
+    story: list[tuple[float, str, str]]
+    log: str
+    statements: int
+    steps: int
+    payments: int
+    faults: int
+    kinds: dict[str, int]
+    virtual: float
+    settled_after: float
+
+
+class History:
+    """Plays one seed."""
+
+    def __init__(self, seed: int, *, payments: int = PAYMENTS) -> None:
+        self.seed = seed
+        self.world = World(seed)
+        self.random = random.Random(f"{seed}:history")
+        self._payments = payments
+        self.settled_after = 0.0
+        self._visits: dict[str, tuple[float, float]] = {}  # By letter: the next, and its wait.
+
+    def play(self) -> Ended:
+        """Play it to its end and check it."""
+        world = self.world
+        gc.disable()
+        try:
+            world.loop.run_until_complete(self._play())
+        except Deadlock as error:
+            world.broken("I21", str(error))
+        except Exception as error:  # noqa: BLE001 - a broken harness must show up as a failure.
+            world.broken("harness", repr(error))
+        finally:
+            world.close()
+            gc.enable()
+        return Ended(
+            seed=self.seed,
+            violations=world.violations,
+            story=world.story,
+            log=world.log_hash(),
+            statements=world.statements,
+            steps=world.loop.steps,
+            payments=sum(len(set(shop.payments)) for shop in world.shops),
+            faults=world.faults.total,
+            kinds=dict(world.faults.counts),
+            virtual=world.loop.time(),
+            settled_after=self.settled_after,
+        )
+
+    async def _play(self) -> None:
+        world = self.world
+        await self._furnish()
+        world.start()
+        world.faults.active = True
+        sales = [
+            Sale(world.shops[number % len(world.shops)], number) for number in range(self._payments)
+        ]
+        playing = [world.outside(sale.play()) for sale in sales]
+        trouble = world.outside(self._trouble(playing))
+        hands = world.outside(self._hands(playing))
+        warp = world.watching(self._warp())
+        await asyncio.wait(playing)
+        await trouble
+        await hands
+        for task in playing:
+            task.result()
+        self._peace()
+        began = world.loop.time()
+        await world.watching(self._settle())
+        self.settled_after = world.loop.time() - began
+        warp.cancel()
+        await checker.check(self)
+
+    async def _furnish(self) -> None:
+        """Make shops with an address each, in a process of its own that then ends."""
+        world = self.world
+        process = world.spawn("setup")
+        await process.start(self._furnished(process.rt))
+        world.ended = True  # Nobody is started in its place.
+        process.crash("as its work is done")
+        world.ended = False
+
+    async def _furnished(self, rt: Any) -> None:
+        world = self.world
+        async with rt.sessions.begin() as session:
+            await registry.ensure_rows(session, rt.connections, now=rt.clock())
+            for name in ("anna", "ben", "carl"):
+                terms = {
+                    "fee_basis_points": world.random.choice((0, 150, 290)),
+                    "fee_fixed": world.random.choice((0, 25)),
+                    "settle_delay_seconds": world.random.choice((0, 30, 172_800)),
+                    "fee_return": world.random.random() < 0.7,
+                }
+                made = await merchants.create_merchant(
+                    session, ids=rt.ids, now=rt.clock(), actor=SYSTEM, name=name, terms=terms
+                )
+                world.shops.append(Shop(world, name, made.id))
+                if name == "carl":  # He reads instead.
+                    continue
+                few = ["payment.succeeded", "payment.failed", "refund.succeeded", "refund.failed"]
+                url = f"https://{name}.example/hooks"
+                _, secret = await webhooks.create_endpoint(
+                    session,
+                    merchant_id=made.id,
+                    livemode=False,
+                    actor=SYSTEM,
+                    ids=rt.ids,
+                    sealer=rt.sealer,
+                    now=rt.clock() - timedelta(seconds=1),
+                    url=await rt.egress.check_url(url),
+                    event_types=few if name == "ben" else [],
+                )
+                world.post.secrets[url] = (name, secret)
+
+    # Trouble.
+
+    async def _trouble(self, playing: list[Any]) -> None:
+        """Bring whole stretches of faults, at least ten in a history."""
+        world, chance = self.world, self.random
+        number = 0
+        while number < 6 or world.faults.total < FEWEST_FAULTS:
+            number += 1
+            await asyncio.sleep(chance.uniform(1, 12))
+            kinds = [k for k in world.faults.rates if k.startswith("stretch.")]
+            kind = chance.choice(sorted(kinds) or ["stretch.crashes"])
+            world.faults.happened(kind)
+            await getattr(self, "_" + kind.partition(".")[2])()
+        world.book.away, world.post.shops_away = None, False
+
+    async def _psp_away(self) -> None:
+        self.world.book.away = self.random.choice(("refuses", "hangs", "errors"))
+        await asyncio.sleep(self.random.choice((5.0, 30.0, 90.0)))
+        self.world.book.away = None
+
+    async def _shop_away(self) -> None:
+        self.world.post.shops_away = True
+        self.world.later(self.random.choice((10.0, 600.0)), self._shops_back)
+
+    def _shops_back(self) -> None:
+        self.world.post.shops_away = False
+
+    async def _clock_jump(self) -> None:
+        seconds = self.random.choice((30.0, 3600.0, 90_000.0))
+        self.world.note("world", f"{seconds / 3600:.2f} hours pass at once")
+        self.world.loop.jump(seconds)
+
+    async def _crashes(self) -> None:
+        for process in self._some():
+            process.crash("by a kill")
+
+    async def _stops(self) -> None:
+        for process in self._some():
+            process.stop_soon()
+
+    async def _freezes(self) -> None:
+        for process in self._some():
+            process.freeze(self.random.choice((3.0, 20.0, 60.0)))
+
+    def _some(self) -> list[Any]:
+        living = [one for one in self.world.processes if one.alive]
+        return self.random.sample(living, min(len(living), self.random.choice((1, 1, 2))))
+
+    def _peace(self) -> None:
+        """Nothing goes wrong any more."""
+        world = self.world
+        world.note("world", "the faults end")
+        world.faults.active = False
+        world.book.away, world.post.shops_away = None, False
+        self._visits.clear()  # What a fault refused may well succeed now.
+
+    # People.
+
+    async def _hands(self, playing: list[Any]) -> None:
+        """Admins look at the dead letters now and then, somebody works at the PSP by hand."""
+        while not all(task.done() for task in playing):
+            await asyncio.sleep(self.random.uniform(20, 120))
+            by_hand(self.world, self.random)
+            await self.retry_letters()
+
+    async def retry_letters(self) -> int:
+        """Have admins retry what is in the dead letters, now and then two of them at once."""
+        world = self.world
+        ids = [row[0] for row in world.rows("SELECT id FROM jobs WHERE state = 'dead' ORDER BY id")]
+        asked = []
+        for job_id in ids:
+            if job_id in self._visits and world.loop.time() < self._visits[job_id][0]:
+                continue
+            admins = ADMINS if self.random.random() < 0.3 else ADMINS[:1]
+            asked += [self._retry(job_id, actor) for actor in admins]
+        return sum(await asyncio.gather(*asked))
+
+    async def _retry(self, job_id: str, actor: Actor) -> bool:
+        async def look(process: Any) -> bool:
+            async with process.rt.sessions.begin() as session:
+                letter = await letter_queries.letter(session, job_id=job_id)
+                return await letters.ask_psp(session, rt=process.rt, letter=letter)
+
+        async def work(process: Any) -> bool:
+            async with process.rt.sessions.begin() as session:
+                await letters.retry(session, rt=process.rt, actor=actor, job_id=job_id)
+            return True
+
+        try:
+            # As the page does it: opening a letter has the PSP asked, and its word is needed.
+            if await self.world.api.called(look):
+                await asyncio.sleep(self.random.uniform(2, 60))
+            done = await self.world.api.called(work)
+        except NoAnswer as fault:
+            self.world.note(actor.name, f"hears nothing about {job_id[-6:]}: {fault}")
+            return False
+        except Problem as refusal:
+            self._look_later(job_id)
+            self.world.note(actor.name, f"may not retry {job_id[-6:]}: {refusal}")
+            return await self._discard(job_id, actor)
+        if done is True:
+            self._look_later(job_id)  # One that dies of the same again would go round for ever.
+            self.world.note(actor.name, f"retries the letter {job_id[-6:]}")
+            self.world.retried.append((job_id, actor.id or ""))
+        return done is True
+
+    def _look_later(self, job_id: str) -> None:
+        _, wait = self._visits.get(job_id, (0.0, _AGAIN))
+        self._visits[job_id] = (self.world.loop.time() + wait, wait * _HOPES)
+
+    async def _discard(self, job_id: str, actor: Actor) -> bool:
+        """Give up what the page lets an admin give up only: what nobody wants any more."""
+
+        async def work(process: Any) -> bool:
+            async with process.rt.sessions.begin() as session:
+                letter = await letter_queries.letter(session, job_id=job_id)
+                if judge(letter).says != "declined":
+                    return False
+                why = "Nothing is left to send, as the page says."
+                await letters.discard(session, rt=process.rt, actor=actor, job_id=job_id, why=why)
+            return True
+
+        try:
+            done = await self.world.api.called(work)
+        except (Problem, NoAnswer) as refusal:
+            self.world.note(actor.name, f"may not discard {job_id[-6:]}: {refusal}")
+            return False
+        if done is True:
+            self.world.note(actor.name, f"gives up the letter {job_id[-6:]}")
+        return done is True
+
+    # Time.
+
+    def _next_visit(self) -> float | None:
+        """Return when an admin comes back to a letter that he may not retry yet, after the faults.
+
+        Before, the admins come when they come.
+        """
+        if self.world.faults.active or not self._visits:
+            return None
+        dead = [row[0] for row in self.world.rows("SELECT id FROM jobs WHERE state = 'dead'")]
+        return min((self._visits[name][0] for name in dead if name in self._visits), default=None)
+
+    async def _warp(self) -> None:
+        """Skip the time in which surely nothing happens."""
+        world = self.world
+        while True:
+            await asyncio.sleep(self.random.uniform(0.3, 1.0))
+            world.look_around()
+            idle = world.idle_until(self._next_visit)
+            if idle > 2:
+                world.loop.jump(idle - 0.2)
+
+    async def _settle(self) -> None:
+        """Wait until nothing is left to do; shops and admins do their part."""
+        world = self.world
+        ends = world.now() + _SETTLES_WITHIN
+        number = 0
+        while world.now() < ends:
+            number += 1
+            await asyncio.sleep(3)
+            for merchant_id, payment_id in world.rows(_HELD):
+                shop = next(one for one in world.shops if one.merchant_id == merchant_id)
+                path = f"/v1/payments/{payment_id}/capture"
+                await shop.ask(path, {}, f"late-{payment_id}-{number}")
+            # The letters first: what waits behind one is finished by nobody else.
+            if not await self.retry_letters() and not world.unfinished():
+                return
+        world.broken("I21", f"not at rest after {_SETTLES_WITHIN}: {world.unfinished()}")
+
+
+def play(seed: int, *, payments: int = PAYMENTS) -> Ended:
+    """Play one seed."""
+    if len(_played) < _WARM:
+        # What the first histories leave behind (modules, tables, compiled statements) stays. Out of
+        # the collector's sight it costs the later ones nothing.
+        gc.collect()
+        gc.freeze()
+        _played.append(seed)
+    ended = History(seed, payments=payments).play()
+    with unheard():
+        gc.collect()
+    return ended

@@ -1,0 +1,399 @@
+"""The planted bugs: each breaks one rule of the real code for as long as its block lasts.
+
+Ordinary tests patch nothing. Here patching is the point: a checker that never sees a bug proves
+nothing, and the application itself must not carry switches that break it.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
+from typing import Any
+from unittest import mock
+
+import msgspec
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
+
+from app import db, jobs
+from app.deadletters import queries as letters
+from app.deadletters.verdict import judge
+from app.inbox import processing as inbox
+from app.ledger import postings, rows
+from app.payments import attempts, outcomes, processing, receipts, refunding, resolving
+from app.payments.change import Change, lock
+from app.payments.models import Attempt, Payment
+from app.payments.ruling import DONE, Ruling
+from app.psp.port import Result
+from tests.simulation import world as worlds
+from tests.simulation.worker import Worker
+from web.api import idempotent
+from workers import runner
+
+Plant = Callable[[], AbstractContextManager[Any]]
+
+
+def _swap(where: Any, name: str, value: Any) -> AbstractContextManager[Any]:
+    return mock.patch.object(where, name, value)
+
+
+@contextmanager
+def plain_begin() -> Iterator[None]:
+    """SQLite: a writing transaction begins as if it only read."""
+
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    made = worlds.shared_engine().sync_engine
+    listeners = list(made.dispatch.begin)
+    for listener in listeners:
+        event.remove(made, "begin", listener)
+    event.listen(made, "begin", begin)
+    try:
+        yield
+    finally:
+        event.remove(made, "begin", begin)
+        for listener in listeners:
+            event.listen(made, "begin", listener)
+
+
+def key_not_scoped() -> AbstractContextManager[Any]:
+    """Two shops share one space of idempotency keys."""
+    real = idempotent._claim
+
+    def claim(request: Any, rt: Any, key: str, status: int) -> Any:
+        made = real(request, rt, key.partition("-")[2], status)
+        made.scope = "m:all:test"
+        return made
+
+    return _swap(idempotent, "_claim", claim)
+
+
+def acknowledged_before_commit() -> AbstractContextManager[Any]:
+    """The API answers although the transaction then fails."""
+
+    @asynccontextmanager
+    async def begin(self: Any) -> Any:
+        inner = real(self)
+        session = await inner.__aenter__()
+        try:
+            yield session
+        except BaseException as error:
+            await inner.__aexit__(type(error), error, error.__traceback__)
+            raise
+        with contextlib.suppress(DBAPIError):
+            await inner.__aexit__(None, None, None)
+
+    real = db.Sessions.begin
+    return _swap(db.Sessions, "begin", begin)
+
+
+@contextmanager
+def outbox_outside() -> Iterator[None]:
+    """The first job of a payment is written after its transaction, if nothing comes between."""
+    from app.payments import accepting
+
+    real = accepting._first_job
+
+    def first_job(rt: Any, payment: Any) -> Any:
+        made = real(rt, payment)
+        lost = rt.ids.uniform(0, 1) < 0.3
+        return made | {"state": "done", "finished_at": made["created_at"]} if lost else made
+
+    with _swap(accepting, "_first_job", first_job):
+        yield
+
+
+def sweeper_off() -> AbstractContextManager[Any]:
+    """What lost its job is never found again, and jobs of dead workers are not taken over."""
+
+    async def claim(session: Any, **values: Any) -> Any:
+        made = await real(session, **values)
+        return [one for one in made if one.crashes == 0]
+
+    real = jobs.claim
+    stack = ExitStack()
+    stack.enter_context(_swap(jobs, "claim", claim))
+    stack.enter_context(_swap(Worker, "time_for", lambda _self, **_: None))
+    return stack
+
+
+def janitor_off() -> AbstractContextManager[Any]:
+    """Nobody asks the PSP what became of an unknown outcome."""
+
+    async def resolve(rt: Any, *, attempt_id: str) -> Ruling:
+        return DONE
+
+    return _swap(resolving, "resolve", resolve)
+
+
+def new_key_each_time() -> AbstractContextManager[Any]:
+    """A retry goes out under a new PSP key."""
+    real = attempts._call
+
+    def call(change: Any, *args: Any, **values: Any) -> Any:
+        if values.get("key"):
+            values["key"] = f"{values['key']}:{change.rt.ids('key')}"
+        return real(change, *args, **values)
+
+    return _swap(attempts, "_call", call)
+
+
+def _unknown_is(cls: str, only: Callable[[Result], bool]) -> AbstractContextManager[Any]:
+    real = outcomes.apply
+
+    async def apply(change: Change, attempt: Attempt, result: Result) -> Ruling:
+        if result.cls == "unknown" and result.resend and only(result):
+            result.cls, result.code = cls, "failed"  # type: ignore[assignment] # A word of the port.
+        return await real(change, attempt, result)
+
+    return _swap(outcomes, "apply", apply)
+
+
+def timeout_is_failed() -> AbstractContextManager[Any]:
+    """No answer in time counts as a no."""
+    return _unknown_is("declined", lambda result: result.http_status is None)
+
+
+def error_500_is_failed() -> AbstractContextManager[Any]:
+    """A 5xx counts as a no."""
+    real = outcomes.apply
+
+    async def apply(change: Change, attempt: Attempt, result: Result) -> Ruling:
+        if result.cls == "unknown" and (result.http_status or 0) >= 500:
+            result.cls, result.code = "declined", "failed"
+        return await real(change, attempt, result)
+
+    return _swap(outcomes, "apply", apply)
+
+
+def one_miss_is_proof() -> AbstractContextManager[Any]:
+    """A look-up that finds nothing counts as never sent."""
+
+    async def no_effect(rt: Any, change: Change, attempt: Attempt, result: Result) -> Any:
+        if result.cls == "not_found":
+            result.cls, result.code = "declined", "not_sent"
+            return None, await outcomes.apply(change, attempt, result)
+        return await real(rt, change, attempt, result)
+
+    real = resolving._no_effect_so_far
+    return _swap(resolving, "_no_effect_so_far", no_effect)
+
+
+def event_is_believed() -> AbstractContextManager[Any]:
+    """A received event is applied for what its name says, in the order of arrival."""
+    real = inbox._bring_about
+
+    async def bring_about(rt: Any, job: Any, found: Any, attempt: Any, *, paid: bool) -> Ruling:
+        failed = found.type in {"payment_intent.payment_failed", "checkout.session.expired"}
+        if not failed or attempt.kind not in {"charge", "checkout"}:
+            return await real(rt, job, found, attempt, paid=paid)
+
+        async def work(session: Any) -> None:
+            change = await lock(session, rt, payment_id=attempt.payment_id)
+            row = await attempts.find(session, attempt.id)
+            if row is not None and change.payment.status in {"processing", "requires_action"}:
+                change.move("processing", tell=False)
+                receipts.end_attempt(change, row, "declined")
+                change.move("failed")
+            await change.save()
+
+        await rt.sessions.run(work)
+        return DONE
+
+    return _swap(inbox, "_bring_about", bring_about)
+
+
+def events_not_deduplicated() -> AbstractContextManager[Any]:
+    """The same event of the PSP is stored again under another name."""
+    from app.inbox import operations
+
+    real = operations.store
+
+    async def store(session: Any, **values: Any) -> bool:
+        found = values["event"]
+        values["event"] = msgspec.structs.replace(found, id=values["ids"](found.id))
+        return await real(session, **values)
+
+    return _swap(operations, "store", store)
+
+
+def no_fence() -> AbstractContextManager[Any]:
+    """Who lost the lease of a job writes all the same, and a call once made counts again."""
+    stack = ExitStack()
+
+    async def check(session: Any, *, job: Any) -> None:
+        """Hold nothing and check nothing."""
+
+    def held(job: Any) -> Any:
+        return (jobs._JOBS.c.id == job.id,)
+
+    stack.enter_context(_swap(jobs, "check", check))
+    stack.enter_context(_swap(jobs, "_held", held))
+    return stack
+
+
+def cancelled_is_failed() -> AbstractContextManager[Any]:
+    """A call that was cut off by a shutdown counts as a no."""
+    real = processing.call
+
+    async def call(rt: Any, step: Any) -> Any:
+        try:
+            return await real(rt, step)
+        except asyncio.CancelledError:
+            return Result(cls="declined", code="cancelled"), 0.0
+
+    stack = ExitStack()
+    stack.enter_context(_swap(processing, "call", call))
+    stack.enter_context(_swap(resolving, "call", call))
+    return stack
+
+
+def stale_balance() -> AbstractContextManager[Any]:
+    """The ledger's writer moves an account from a balance that it read earlier."""
+    real = rows.lock_accounts
+    kept: dict[str, tuple[int, int]] = {}
+
+    async def lock(session: Any, names: Any, *, now: Any) -> Any:
+        found = await real(session, names, now=now)
+        for name, balance in found.items():
+            before = kept.get(f"{id(worlds)}:{name}")
+            kept[f"{id(worlds)}:{name}"] = (balance.minor, balance.version)
+            if before is not None and before[1] < balance.version:
+                balance.minor = before[0]
+        return found
+
+    return _swap(rows, "lock_accounts", lock)
+
+
+def fee_loses_a_cent() -> AbstractContextManager[Any]:
+    """The fee of a payment and the fee in its posting are rounded differently."""
+    real = postings.capture
+
+    def capture(**values: Any) -> Any:
+        fee = values["fee"]
+        return real(**values | {"fee": fee - 1 if fee % 2 else fee})
+
+    return _swap(postings, "capture", capture)
+
+
+def reserve_not_released() -> AbstractContextManager[Any]:
+    """A refund that fails leaves its money set aside."""
+    real = refunding.fail_refund
+
+    def fail(change: Any, refund: Any, **values: Any) -> None:
+        real(change, refund, **values | {"reserved": False})
+
+    stack = ExitStack()
+    for module in (refunding, outcomes):
+        stack.enter_context(_swap(module, "fail_refund", fail))
+    return stack
+
+
+def replay_not_idempotent() -> AbstractContextManager[Any]:
+    """Retrying a dead letter makes new work each time, also for one that is due already."""
+    from app.deadletters import operations
+
+    async def revive(session: Any, *, job_id: str, now: Any, why: str) -> Any:
+        found = await session.get(jobs.Job, job_id)
+        if found.state == "dead":
+            return await real(session, job_id=job_id, now=now, why=why)
+        return found
+
+    async def judged(session: Any, rt: Any, job_id: str) -> Any:
+        letter = await letters.letter(session, job_id=job_id)
+        return None, letter, judge(letter)
+
+    real = jobs.revive
+    stack = ExitStack()
+    stack.enter_context(_swap(jobs, "revive", revive))
+    stack.enter_context(_swap(operations, "_judged", judged))
+    return stack
+
+
+def poison_for_ever() -> AbstractContextManager[Any]:
+    """A job that always fails, or kills its worker, is put back without end."""
+    stack = ExitStack()
+    stack.enter_context(_swap(runner, "MAX_FAILURES", 10**9))
+    stack.enter_context(_swap(runner, "MAX_CRASHES", 10**9))
+
+    async def deliver(rt: Any, job: Any) -> None:
+        raise ValueError("poison")
+
+    from workers.jobs import JOBS
+
+    stack.enter_context(mock.patch.dict(JOBS, {"payments.fetch_fee": runner.Known(deliver)}))
+    return stack
+
+
+def cancel_while_unknown() -> AbstractContextManager[Any]:
+    """A cancel ends a payment although a call about it is an open question."""
+    from app.payments import operations
+
+    return _swap(operations, "payable", lambda _attempts: False)
+
+
+def tenant_missing() -> AbstractContextManager[Any]:
+    """A payment is found by its id alone."""
+    from app.payments import operations
+
+    def without(real: Any) -> Any:
+        async def work(*args: Any, **values: Any) -> Any:
+            values.pop("merchant_id", None)
+            values.pop("livemode", None)
+            return await real(*args, **values)
+
+        return work
+
+    return _swap(operations, "lock", without(lock))
+
+
+def sent_before_reserved() -> AbstractContextManager[Any]:
+    """A refund goes to the PSP as soon as it is asked for."""
+    from app.payments import operations
+
+    real = refunding.new_refund
+
+    def new_refund(change: Change, *args: Any, **values: Any) -> Any:
+        made = real(change, *args, **values)
+        ids = {"payment_id": made.payment_id, "refund_id": made.id}
+        change.job("payments.send_refund", queue="psp", args=ids)
+        return made
+
+    return _swap(operations, "new_refund", new_refund)
+
+
+def no_jitter() -> AbstractContextManager[Any]:
+    """Everybody waits equally long before the next try."""
+
+    def backoff(rt: Any, tries: int, *, cap: float = 3600.0, at_least: float = 0.0) -> float:
+        return max(at_least, min(cap, 2.0 ** min(tries, 20)))
+
+    stack = ExitStack()
+    for module in (processing, runner):
+        stack.enter_context(_swap(module, "backoff", backoff))
+    return stack
+
+
+def refunds_not_locked() -> AbstractContextManager[Any]:
+    """The room of a refund is checked against what was read, and taken without a condition."""
+    from app.payments import operations
+
+    async def take(session: Any, payment: Payment, amount: int) -> None:
+        await asyncio.sleep(0.01)
+        payment.amount_refunded += amount
+
+    return _swap(operations, "_take_room", take)
+
+
+BUGS: dict[str, Plant] = {
+    made.__name__: made
+    for made in (
+        *(plain_begin, refunds_not_locked, key_not_scoped, acknowledged_before_commit),
+        *(outbox_outside, sweeper_off, janitor_off, new_key_each_time, timeout_is_failed),
+        *(error_500_is_failed, one_miss_is_proof, event_is_believed, events_not_deduplicated),
+        *(no_fence, cancelled_is_failed, stale_balance, fee_loses_a_cent, reserve_not_released),
+        *(replay_not_idempotent, poison_for_ever, cancel_while_unknown, tenant_missing),
+        *(sent_before_reserved, no_jitter),
+    )
+}

@@ -1,0 +1,207 @@
+"""Every await of every flow: cut off, failed and killed once, each in a small history of its own.
+
+`python -m tests.simulation.sweep` does them all; `--every N` takes each Nth point.
+"""
+
+import argparse
+import asyncio
+import gc
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from tests.simulation import checker
+from tests.simulation.__main__ import _say
+from tests.simulation.history import History
+from tests.simulation.loop import Deadlock, Owner
+from tests.simulation.many import quiet
+from tests.simulation.process import Process
+from tests.simulation.shops import Shop
+
+KINDS = ("crash", "cancel", "fail")
+_MOST = 3000
+
+
+class Cut(History):
+    """Plays one flow and cuts it at its nth point: a step of a task, or a statement to fail."""
+
+    def __init__(self, flow: str, kind: str, where: str, nth: int) -> None:
+        super().__init__(0)
+        self.flow, self.kind, self.where, self.nth = flow, kind, where, nth
+        self.world.faults.rates = {}
+        self.world.workers = 1
+        self.points = 0
+        self.was_cut = False
+
+    def arm(self) -> None:
+        """Begin to count, from here on."""
+        if self.kind == "fail":
+            self.world.failing.arm(self.where, self.nth)
+        else:
+            self.world.loop.watch = self._step
+
+    def _step(self, owner: Owner, handle: asyncio.Handle) -> None:
+        if not isinstance(owner, Process) or owner.kind != self.where or self.was_cut:
+            return
+        task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined] # Its own.
+        if not isinstance(task, asyncio.Task):
+            return
+        self.points += 1
+        if self.points != self.nth:
+            return
+        self.was_cut = True
+        self.world.note("sweep", f"{self.kind} at step {self.nth}: {task.get_name()}")
+        if self.kind == "crash":
+            owner.crash("by the sweep")
+        elif owner.kind == "api":
+            task.cancel()
+        else:
+            owner.stop_soon()
+
+    async def _play(self) -> None:
+        world = self.world
+        await self._furnish()
+        world.start()
+        await asyncio.sleep(5)
+        warp = world.watching(self._warp())
+        await world.outside(FLOWS[self.flow](self, world.shops[0]))
+        await world.watching(self._settle())
+        warp.cancel()
+        if self.kind == "fail":
+            self.points, self.was_cut = world.failing.seen, world.failing.hit
+        await checker.check(self)
+
+    def run(self) -> list[str]:
+        """Play it; return what does not hold."""
+        gc.disable()
+        try:
+            self.world.loop.run_until_complete(self._play())
+        except Deadlock as error:
+            self.world.broken("I21", str(error))
+        finally:
+            self.world.close()
+            gc.enable()
+        return self.world.violations
+
+    async def until(self, shop: Shop, payment_id: str, *states: str) -> str:
+        """Read a payment until it is in one of some states."""
+        state = ""
+        for _ in range(200):
+            answer = await shop.read(f"/v1/payments/{payment_id}")
+            state = answer.body["status"] if answer is not None and answer.status == 200 else state
+            if state in states:
+                break
+            await asyncio.sleep(1)
+        return state
+
+
+async def _sale(cut: Cut, shop: Shop, *, manual: bool = False) -> str:
+    sent: dict[str, Any] = {
+        "amount": 10_000,
+        "currency": "eur",
+        "payment_method": "pm_card_visa",
+        "capture_method": "manual" if manual else "automatic",
+        "metadata": {"key": "sweep-create"},
+    }
+    answer = await shop.ask("/v1/payments", sent, "sweep-create")
+    if answer is None or answer.status != 201:
+        raise RuntimeError("the payment was not accepted")
+    shop.payments.append(answer.body["id"])
+    return str(answer.body["id"])
+
+
+async def charge(cut: Cut, shop: Shop) -> None:
+    """Accept and charge; the PSP's event comes in, messages go out."""
+    cut.arm()
+    await cut.until(shop, await _sale(cut, shop), "succeeded")
+
+
+async def capture(cut: Cut, shop: Shop) -> None:
+    """Capture what is held."""
+    payment_id = await _sale(cut, shop, manual=True)
+    await cut.until(shop, payment_id, "requires_capture")
+    await asyncio.sleep(10)
+    cut.arm()
+    await shop.ask(f"/v1/payments/{payment_id}/capture", {}, "sweep-capture")
+    await cut.until(shop, payment_id, "succeeded")
+
+
+async def refund(cut: Cut, shop: Shop) -> None:
+    """Refund a part."""
+    payment_id = await _sale(cut, shop)
+    await cut.until(shop, payment_id, "succeeded")
+    await asyncio.sleep(10)
+    cut.arm()
+    await shop.ask("/v1/refunds", {"payment": payment_id, "amount": 4000}, "sweep-refund")
+
+
+async def janitor(cut: Cut, shop: Shop) -> None:
+    """Find out about a charge whose answer was lost, with no event to help."""
+    rates = cut.world.faults.rates
+    rates |= {"psp.lost_after": 1.0, "event.lost": 1.0}
+    cut.world.faults.active = True
+    payment_id = await _sale(cut, shop)
+    await asyncio.sleep(2)
+    rates.clear()
+    cut.arm()
+    await cut.until(shop, payment_id, "succeeded")
+
+
+async def letter(cut: Cut, shop: Shop) -> None:
+    """Retry a dead letter."""
+    cut.world.faults.rates["psp.rejected"] = 1.0
+    cut.world.faults.active = True
+    payment_id = await _sale(cut, shop)
+    await asyncio.sleep(5)
+    cut.world.faults.rates.clear()
+    cut.arm()
+    await cut.retry_letters()
+    await cut.until(shop, payment_id, "succeeded")
+
+
+FLOWS: dict[str, Callable[[Cut, Shop], Coroutine[Any, Any, None]]] = {
+    made.__name__: made for made in (charge, capture, refund, janitor, letter)
+}
+
+
+def sweep(flow: str, kind: str, where: str, *, every: int = 1) -> tuple[int, list[str]]:
+    """Cut a flow at each point of a kind of process; return how many, and what does not hold."""
+    bad: list[str] = []
+    for count, nth in enumerate(range(1, _MOST, every)):
+        one = Cut(flow, kind, where, nth)
+        violations = one.run()
+        bad += [f"{flow} {kind} {where} {nth}: {violation}" for violation in violations]
+        if not one.was_cut:
+            return count, bad
+    raise RuntimeError(f"{flow} never came to its end")
+
+
+def main(arguments: list[str]) -> int:
+    """Sweep; 1 when an invariant does not hold."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.sweep", description=__doc__)
+    parser.add_argument("--flows", default=",".join(FLOWS))
+    parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--every", type=int, default=1)
+    wanted = parser.parse_args(arguments)
+    quiet()
+    points, failed = 0, 0
+    for flow in wanted.flows.split(","):
+        for kind in wanted.kinds.split(","):
+            for where in ("api", "worker"):
+                count, bad = sweep(flow, kind, where, every=wanted.every)
+                points += count
+                failed += len({line.partition(": ")[0] for line in bad})
+                _say(f"  {flow:<8} {kind:<7} {where:<7} {count:>5} points, {len(bad)} violations")
+                for line in bad[:5]:
+                    _say(f"    {line}")
+    _say(f"{points - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        os.environ["PYTHONHASHSEED"] = "0"
+        command = [sys.executable, "-m", "tests.simulation.sweep", *sys.argv[1:]]
+        os.execv(sys.executable, command)  # noqa: S606 - this very program.
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,369 @@
+"""The world of one history: time, the database's file, processes, the PSP, shops, and the dice."""
+
+import asyncio
+import contextvars
+import copy
+import hashlib
+import json
+import random
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app import db, idempotency
+from app.cli import migrate
+from app.db import Sessions, make_engine
+from app.ids import Ids
+from app.runtime import Runtime
+from app.secrets import Sealer
+from app.settings import Settings
+from app.webhooks import processing as webhooks
+from tests.simulation.api import Api
+from tests.simulation.book import Book
+from tests.simulation.driver import Connection
+from tests.simulation.failing import Failing
+from tests.simulation.faults import Faults
+from tests.simulation.loop import OWNER, Loop
+from tests.simulation.post import Post
+from tests.simulation.process import Process
+from tests.simulation.psp import SimConnections
+from tests.simulation.shops import Shop
+from tests.simulation.worker import Worker
+from tests.support.runtime import KEY, test_settings
+
+_DUE = """
+  SELECT (SELECT MIN(run_at) FROM jobs WHERE state = 'due'
+          AND (owner IS NOT NULL OR reason IS NULL OR reason NOT LIKE '%finds no room%')),
+    (SELECT MIN(next_check_at) + 10000000 FROM attempts
+     WHERE next_check_at IS NOT NULL AND state IN ('sent', 'unknown', 'open')),
+    (SELECT MIN(available_on) FROM payments WHERE settled_at IS NULL),
+    (SELECT COUNT(*) FROM events WHERE fanned_out = 0)
+    + (SELECT COUNT(*) FROM postings WHERE status = 'waiting')
+    + (SELECT COUNT(*) FROM jobs WHERE state = 'due' AND owner IS NOT NULL)"""
+_WAITS = """
+  SELECT DISTINCT queue FROM jobs WHERE state = 'due' AND run_at <= ?1 AND NOT EXISTS (
+    SELECT 1 FROM json_each(?2) held
+    WHERE substr(jobs.fair_key, 1, length(held.value)) = held.value)
+  UNION SELECT 'ledger' FROM postings WHERE status = 'waiting'
+  UNION SELECT 'webhooks' FROM events WHERE fanned_out = 0 ORDER BY 1"""
+_TIMED = """
+  SELECT EXISTS (SELECT 1 FROM payments WHERE settled_at IS NULL AND available_on <= ?),
+    EXISTS (SELECT 1 FROM attempts WHERE next_check_at < ?
+            AND state IN ('sent', 'unknown', 'open'))"""
+_LEFT = """
+  SELECT (SELECT COUNT(*) FROM jobs WHERE state = 'due'),
+    (SELECT COUNT(*) FROM attempts WHERE state IN ('created', 'sent', 'unknown', 'open')),
+    (SELECT COUNT(*) FROM events WHERE fanned_out = 0),
+    (SELECT COUNT(*) FROM postings WHERE status = 'waiting'),
+    (SELECT COUNT(*) FROM payments WHERE settled_at IS NULL AND available_on IS NOT NULL)"""
+# A refund made by hand that finds no room beside one of ours is tried for a day, then a letter, and
+# again when an admin retries it: it rests when a person has decided about ours.
+_NO_ROOM = """
+  SELECT COUNT(*) FROM jobs WHERE state = 'due' AND owner IS NULL
+  AND reason LIKE '%finds no room%'"""
+BEGINS = datetime(2026, 3, 2, 9, tzinfo=UTC)
+_FOLDER = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # Memory, where there is some.
+_shared: list[AsyncEngine] = []
+_templates: list[Path] = []
+
+
+async def _connect() -> Connection:
+    owner = OWNER.get()
+    if not isinstance(owner, Process):
+        raise RuntimeError("a connection belongs to a process")  # noqa: TRY004 - a use, not a type.
+    await asyncio.sleep(0)
+    return Connection(owner.world.path, owner)
+
+
+def shared_engine() -> AsyncEngine:
+    """Return the engine that all others are copies of."""
+    if not _shared:
+        _shared.append(make_engine("sqlite+aiosqlite:///simulated.db", connect=_connect))
+    return _shared[0]
+
+
+def _engine() -> AsyncEngine:
+    """Return an engine with a pool of its own; compiled statements are shared by all."""
+    made = copy.copy(shared_engine().sync_engine)
+    made.pool = made.pool.recreate()
+    return AsyncEngine(made)
+
+
+def template() -> Path:
+    """Return the file of an empty, migrated database; made once a process."""
+    if not _templates:
+        folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=_FOLDER))
+        path = folder / "template.db"
+        migrate.upgrade(f"sqlite+aiosqlite:///{path}")
+        connection = sqlite3.connect(path, isolation_level=None)
+        # The migration makes it at random, and it is part of every key.
+        connection.execute("UPDATE installation SET id = 'sim_installation'")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.close()
+        use_template(path)
+    return _templates[0]
+
+
+def use_template(path: Path) -> None:
+    """Take a template that another process made."""
+    _templates[:] = [path]
+
+
+class World:
+    """Everything that is not our code, and our processes with it."""
+
+    def __init__(self, seed: object, *, workers: int = 2, apis: int = 1) -> None:
+        self.seed = seed
+        # What a loop has for sockets, signals and threads is missing here on purpose.
+        self.loop = Loop()  # type: ignore[abstract] # See above.
+        self.random = random.Random(f"{seed}:world")
+        self._ids = random.Random(f"{seed}:ids")
+        self.story: list[tuple[float, str, str]] = []
+        self.violations: list[str] = []
+        self.faults = Faults(seed, self.note)
+        self.failing = Failing()
+        self.statements = 0
+        self._log = hashlib.sha256()
+        self._folder = Path(tempfile.mkdtemp(prefix="history-", dir=template().parent))
+        self.path = str(self._folder / "history.db")
+        shutil.copyfile(template(), self.path)
+        connection = sqlite3.connect(self.path)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()
+        self.settings: Settings = test_settings(
+            "sqlite+aiosqlite:///simulated.db",
+            self._folder,
+            lease_seconds=self.random.choice((5.0, 15.0, 15.0)),
+            second_person_above=10**12,  # The second admin has tests of his own.
+        )
+        self._quick = self.random.random() < 0.4  # Statements take no time at all.
+        self.book = Book(seed, self.now)
+        self.book.later = self.later
+        self.book.hit = self.faults.hit
+        self.post = Post(self)
+        self.book.emit = self.post.emit
+        self.api = Api(self)
+        self.workers = workers
+        self.apis = apis
+        self.processes: list[Process] = []
+        self.shops: list[Shop] = []
+        self.retried: list[tuple[str, str]] = []  # Letters that an admin was told are due again.
+        self.waits: list[float] = []  # How long jobs wait that the PSP's absence put back.
+        self.ended = False
+        self._number = 0
+        self.eye = sqlite3.connect(self.path, isolation_level=None)  # Looks on, changes nothing.
+
+    # Time.
+
+    def now(self) -> datetime:
+        return BEGINS + timedelta(microseconds=round(self.loop.time() * 1_000_000))
+
+    def latency(self) -> float:
+        """Return how long a statement takes."""
+        return 0.0 if self._quick else self.random.expovariate(2000)
+
+    def travel(self) -> float:
+        """Return how long a message is on its way to another system."""
+        return 0.005 + self.random.expovariate(20)
+
+    def later(self, seconds: float, call: Any) -> None:
+        """Have the outside world do something, whatever becomes of our processes."""
+        self.loop.call_later(max(0.0, seconds), call, context=contextvars.Context())
+
+    def outside(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        """Run something that belongs to none of our processes."""
+        return self.loop.create_task(work, context=contextvars.Context())
+
+    def watching(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        """Run something that is no part of the world: its waiting keeps nobody from skipping."""
+        context = contextvars.Context()
+        context.run(OWNER.set, _Eye())
+        return self.loop.create_task(work, context=context)
+
+    def rows(self, query: str, *values: Any) -> list[Any]:
+        """Look into the database past everything; sees what is committed."""
+        return self.eye.execute(query, values).fetchall()
+
+    def idle_until(self, visit: Callable[[], float | None]) -> float:
+        """Return in how many seconds anything is due: in our rows, outside, or to a person.
+
+        `visit` tells when somebody comes to whom nothing can be told before.
+        """
+        (row,) = self.rows(_DUE)
+        if row[3] or self.api.busy:
+            return 0.0
+        now = self.now().timestamp()
+        waits = [micros / 1_000_000 - now for micros in row[:3] if micros is not None]
+        outside = self.loop.next_timer(lambda owner: owner is None)
+        if outside is not None:
+            waits.append(outside - self.loop.time())
+        if (comes := visit()) is not None:
+            waits.append(comes - self.loop.time())
+        return min(waits, default=0.0)
+
+    def look_around(self) -> None:
+        """Wake whom a look at this moment would show something to do.
+
+        The looks of a quiet second find nothing and change nothing; leaving them out is what
+        makes days pass quickly.
+        """
+        micros = db.to_micros(self.now())
+        (timed,) = self.rows(_TIMED, micros, micros - 10_000_000)
+        awake = [one for one in self.living("worker") if isinstance(one, Worker) and not one.frozen]
+        for one in awake:
+            one.time_for(keep_gates=one.has_seen_the_psp())
+        if awake:
+            process = self.random.choice(awake)
+            held = json.dumps(process.rt.gates.held())
+            for (name,) in self.rows(_WAITS, micros, held):
+                process.ring(name)
+            process.time_for(settle=bool(timed[0]), sweep=bool(timed[1]))
+
+    def waits_for_room(self) -> int:
+        """Return how many refunds made by hand find no room; see `_NO_ROOM`."""
+        return int(self.rows(_NO_ROOM)[0][0])
+
+    def unfinished(self) -> str:
+        """Say what is left to do; empty when there is nothing."""
+        (row,) = self.rows(_LEFT)
+        words = ("due jobs", "open attempts", "events", "postings", "unsettled")
+        if row[0] and row[0] == self.waits_for_room():
+            row = (0, *row[1:])
+        left = [f"{n} {word}" for n, word in zip(row, words, strict=True) if n]
+        if self.post.under_way:
+            left.append(f"{self.post.under_way} events of the PSP")
+        return ", ".join(left)
+
+    # What is kept for later.
+
+    def note(self, who: str, what: str) -> None:
+        """Write a line of the story."""
+        self.story.append((self.loop.time(), who, what))
+
+    def broken(self, invariant: str, why: str) -> None:
+        """Note that an invariant does not hold."""
+        if not self.ended and len(self.violations) < 20:
+            self.violations.append(f"{invariant}: {why}")
+            self.note("CHECK", f"{invariant} does not hold: {why}")
+
+    def log_statement(self, process: Process, statement: str, parameters: Any) -> None:
+        self.statements += 1
+        if statement.startswith("UPDATE jobs SET run_at") and "Connection refused." in parameters:
+            self.waits.append(parameters[0])
+        self._log.update(
+            f"{process.name} {self.loop.time():.6f} {statement} {parameters!r}".encode()
+        )
+
+    def log_hash(self) -> str:
+        """Return the hash of every statement that was executed, in order."""
+        return self._log.hexdigest()
+
+    # Processes.
+
+    def make_runtime(self, process: Process) -> Runtime:
+        """Build the runtime of a process with stand-ins."""
+        ids = Ids(process.now, self._ids.randbytes)
+        bell = Bell(self, process)
+        return Runtime(
+            settings=self.settings,
+            sessions=Sessions(_engine(), bell.ring),
+            queue=bell,
+            clock=process.now,
+            ids=ids,
+            sealer=Sealer({"k1": KEY}, "k1", KEY, self._ids.randbytes),
+            connections=SimConnections(process, self.settings, process.now),
+            egress=self.post.egress(process),
+            timer=self.loop.time,
+        )
+
+    def start(self) -> None:
+        """Start the processes that a house has."""
+        for _ in range(self.apis):
+            self.spawn("api")
+        for _ in range(self.workers):
+            self.spawn("worker")
+
+    def spawn(self, kind: str) -> Process:
+        """Start a process."""
+        self._number += 1
+        made = Worker if kind == "worker" else Process
+        process = made(self, f"{kind}-{self._number}")
+        process.kind = kind
+        self.processes.append(process)
+        self.note(process.name, "starts")
+        return process
+
+    def process_ended(self, process: Process) -> None:
+        """A supervisor starts another one in its place."""
+        self.processes.remove(process)
+        # What was in the memory of a process is gone with it (these two are the module's own).
+        idempotency._running.clear()
+        webhooks._lanes._lanes.clear()
+        self.api.process_ended(process)
+        if not self.ended:
+            wait = self.random.uniform(0.2, 4.0)
+            self.later(wait, lambda: None if self.ended else self.spawn(process.kind))
+
+    def living(self, kind: str) -> list[Process]:
+        """Return the processes of a kind that can do something."""
+        return [one for one in self.processes if one.kind == kind and one.alive]
+
+    def meanwhile(self, process: Process) -> None:
+        """Perhaps kill or stop a process while its request is on the way."""
+        if self.faults.hit("psp.caller_dies", process.name):
+            self.later(self.random.uniform(0, 0.3), process.crash)
+        elif self.faults.hit("psp.caller_stops", process.name):
+            self.later(self.random.uniform(0, 0.3), process.stop_soon)
+
+    def close(self) -> None:
+        """Take everything down; nothing of it may act later."""
+        self.ended = True
+        for process in self.processes:
+            process.alive = False
+            for connection in list(process.connections):
+                connection.stop()
+        self.loop.bury()
+        self.eye.close()
+        idempotency._running.clear()
+        webhooks._lanes._lanes.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class _Eye:
+    """Owns what looks on from outside of the world."""
+
+    alive = True
+    frozen = False
+
+    def hold(self, handle: asyncio.Handle) -> None:
+        """Never happens."""
+
+
+class Bell:
+    """The doorbell: wakes the workers, its own process at once; the seed may lose a ring."""
+
+    def __init__(self, world: World, process: Process) -> None:
+        self._world = world
+        self._process = process
+
+    def ring(self, queues: Any) -> None:
+        for name in sorted(queues):
+            if isinstance(self._process, Worker):
+                self._process.ring(name)
+            elif not self._world.faults.hit("bell.lost", name):
+                self._world.later(self._world.latency(), lambda name=name: self._to_one(name))
+
+    def _to_one(self, name: str) -> None:
+        """Whichever worker takes the ring from Redis hears it."""
+        living = self._world.living("worker")
+        if living and isinstance(process := self._world.random.choice(living), Worker):
+            process.ring(name)
+
+    async def close(self) -> None:
+        """Nothing to close."""

@@ -1,0 +1,15 @@
+"""Fixtures of the dashboard's pages."""
+
+import pytest
+from litestar import Litestar
+
+from app.runtime import Runtime
+from tests.support.cast import Cast
+from tests.support.psp import BookPsp
+from tests.web.dashboard.money import Shop
+
+
+@pytest.fixture
+def shop(app: Litestar, rt: Runtime, psp: BookPsp, cast: Cast) -> Shop:
+    """Return Alice's shop, whose payments a test plays through."""
+    return Shop(app, rt, psp, cast)

@@ -1,0 +1,1 @@
+"""The sandbox PSP: a payment provider for tests, with its own book, hosted page and faults."""

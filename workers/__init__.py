@@ -1,0 +1,1 @@
+"""The workers: claim due rows, run them, ring and be rung."""
