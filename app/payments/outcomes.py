@@ -176,8 +176,10 @@ def unknown(change: Change, attempt: Attempt, result: Result) -> Ruling:
     _overdue(change, attempt)
     payment = change.payment
     if attempt.kind in {"charge", "capture", "void"} and payment.status not in FINAL:
-        ending = attempt.kind == "void" or payment.cancel_requested_at is not None
-        change.move("processing", "canceling" if ending else "outcome_unknown")
+        if payment.cancel_requested_at is not None:
+            change.move("processing", "canceling")
+        elif attempt.kind != "void":  # The end of a page, whose customer may have been faster.
+            change.move("processing", "outcome_unknown")
     return Ruling("look", result.message or "The outcome is unknown.", seconds)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from app.jobs import Job
+from app.payments.resolving import resolve
 from app.runtime import Runtime
 from tests.payments.story import Story
 from tests.support.psp import BookPsp, Charge
@@ -147,6 +148,32 @@ async def test_money_that_was_held_just_before_the_end_stays_held(
     for _ in range(2):
         await story.hurry()
     assert (await story.get(payment_id)).status == "succeeded"
+    await story.end()
+
+
+async def test_an_end_that_nobody_knows_the_outcome_of_leaves_what_is_held_alone(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """Seed 0 of the simulation: the PSP's event said that the customer was faster, and then a look
+    at the end's own outcome failed, which put the payment back to `canceling` for good."""
+    story = await Story.begin(rt, psp)
+    psp.pages_end = True
+    payment_id, charge = await _page(story, capture_method="manual")
+    psp.script.append("never")
+    psp.pay(charge.attempt_id)
+    await story.hurry()
+    (page, end), _ = await story.attempts(payment_id)
+    assert (page.state, end.state) == ("open", "unknown")
+    await resolve(rt, attempt_id=page.id)  # What the PSP's event brings about.
+    assert (await story.get(payment_id)).status == "requires_capture"
+    psp.looks.append("lost")
+    await resolve(rt, attempt_id=end.id)
+    assert (await story.get(payment_id)).status == "requires_capture"
+    await resolve(rt, attempt_id=end.id)
+    held = await story.get(payment_id)
+    assert (held.status, charge.status) == ("requires_capture", "requires_capture")
+    (_, end), _ = await story.attempts(payment_id)
+    assert (end.state, end.code) == ("rejected", "already_paid")
     await story.end()
 
 
