@@ -154,8 +154,10 @@ async def test_money_that_was_held_just_before_the_end_stays_held(
 async def test_an_end_that_nobody_knows_the_outcome_of_leaves_what_is_held_alone(
     rt: Runtime, psp: BookPsp
 ) -> None:
-    """Seed 0 of the simulation: the PSP's event said that the customer was faster, and then a look
-    at the end's own outcome failed, which put the payment back to `canceling` for good."""
+    """Seed 0 of the simulation: the customer was faster, and the payment ended in `canceling`.
+
+    The PSP's event had told so, and then a look at the end's own outcome failed.
+    """
     story = await Story.begin(rt, psp)
     psp.pages_end = True
     payment_id, charge = await _page(story, capture_method="manual")
