@@ -184,10 +184,15 @@ async def look_soon(change: Change) -> None:
 
 
 async def in_flight(change: Change, attempt: Attempt) -> bool:
-    """Tell whether a call of an attempt may be under way just now."""
+    """Tell whether a call of an attempt may be under way just now.
+
+    Where the outcome is unknown already, whoever made the first call has been given up; a replay
+    by somebody else may still be on its way.
+    """
+    kinds = ("request", "replay", "close") if attempt.state == "sent" else ("replay", "close")
     query = select(PspCall.id).where(
         PspCall.attempt_id == attempt.id,
-        PspCall.kind.in_(("request", "replay", "close")),
+        PspCall.kind.in_(kinds),
         PspCall.finished_at.is_(None),
         PspCall.started_at > change.now - timedelta(seconds=_STALE),
     )

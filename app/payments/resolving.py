@@ -143,7 +143,7 @@ async def _no_effect_so_far(
     rt: Runtime, change: Change, attempt: Attempt, result: Result
 ) -> _Settled:
     """Decide what follows from a look-up that found no effect of an attempt."""
-    if attempt.state == "sent" and await attempts.in_flight(change, attempt):
+    if await attempts.in_flight(change, attempt):
         return None, Ruling("look", "The call itself is still under way.", _LOOK_SOON)
     adapter = rt.psp(attempt.connection_id)
     steps = adapter.steps(cast("AttemptKind", attempt.kind))

@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import update
 
 from app.payments.models import PspCall
+from app.payments.resolving import resolve
 from app.runtime import Runtime
 from tests.payments.story import Story
 from tests.support.psp import BookPsp
@@ -63,6 +64,27 @@ async def test_a_confirm_that_did_succeed_is_found_when_it_is_to_be_closed(
     await story.work()
     assert (await story.get(made.id)).status == "succeeded"
     assert psp.total() == 10_000
+    await story.end()
+
+
+async def test_a_replay_that_is_under_way_is_not_sent_a_second_time(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """Seed 57 of the simulation: two looks at one attempt found nothing, one after the other."""
+    story = await Story.begin(rt, psp)
+    psp.script.extend(["ok", "never"])
+    made = await story.charge()
+    (attempt,), _ = await story.attempts(made.id)
+    rulings = []
+
+    async def second() -> None:
+        rulings.append(await resolve(rt, attempt_id=attempt.id))
+
+    psp.meanwhile = second
+    await resolve(rt, attempt_id=attempt.id)
+    assert [ruling.reason for ruling in rulings] == ["The call itself is still under way."]
+    assert len(_sent(psp, "confirm")) == 2
+    assert (await story.get(made.id)).status == "succeeded"
     await story.end()
 
 
