@@ -155,8 +155,10 @@ def _configure_sqlite(engine: Engine) -> None:
     def begun(connection: Any) -> None:
         # The driver would begin only at the first write, which leaves the reads before it
         # outside of the transaction: lost updates, and no error (trap 0.1).
-        write = connection.get_execution_options().get("counterfoil_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+        options = connection.get_execution_options()
+        if not options.get("counterfoil_lone", False):
+            write = options.get("counterfoil_write", False)
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
 def is_transient(error: BaseException) -> bool:
@@ -182,9 +184,12 @@ class Sessions:
         self._patience = patience  # Seconds in the queue of writers, as in that of connections.
         self.sqlite = engine.dialect.name == "sqlite"
         self._write = engine.execution_options(counterfoil_write=True)
-        # PostgreSQL commits a lone statement by itself: BEGIN and COMMIT would be two round trips.
+        # A lone statement commits by itself: BEGIN and COMMIT would be two round trips, and on
+        # SQLite two ways into the driver's thread.
         self._lone = (
-            engine if self.sqlite else engine.execution_options(isolation_level="AUTOCOMMIT")
+            engine.execution_options(counterfoil_lone=True)
+            if self.sqlite
+            else engine.execution_options(isolation_level="AUTOCOMMIT")
         )
         self._after_commit = after_commit
         # Writers of one process queue here in order; left to fight over the file with
@@ -209,8 +214,8 @@ class Sessions:
     async def read(self) -> AsyncIterator[AsyncSession]:
         """Open a session to read; what it reads is shown, never decided on.
 
-        On PostgreSQL each statement sees what is committed as it begins (as it would inside of a
-        READ COMMITTED transaction, without paying for one); `snapshot` sees one moment.
+        Each statement sees what is committed as it begins (as it would inside of a READ COMMITTED
+        transaction, without paying for one); `snapshot` sees one moment.
         """
         async with AsyncSession(self._lone, expire_on_commit=False) as session, session.begin():
             yield session

@@ -1,11 +1,18 @@
-"""The statements that find due jobs: fair between keys, without those that are to be left alone.
+"""Finding due jobs: fair between keys, without those that are to be left alone.
 
-Both take queue, share (rows of one key), limit, and held: a JSON list of beginnings of keys.
+Both statements take queue, share (rows of one key), limit, and held: a JSON list of beginnings of
+keys.
 """
 
-from sqlalchemy import text
+import json
+from collections.abc import Sequence
 
-ON_POSTGRESQL = text(
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import db
+
+_ON_POSTGRESQL = text(
     """
     WITH RECURSIVE keys(k) AS (
       (SELECT fair_key FROM jobs WHERE queue = :queue AND state = 'due' ORDER BY fair_key LIMIT 1)
@@ -27,7 +34,7 @@ ON_POSTGRESQL = text(
     ORDER BY due.run_at LIMIT :limit
     """
 )
-ON_SQLITE = text(
+_ON_SQLITE = text(
     """
     SELECT id FROM (
       SELECT id, run_at, row_number() OVER (PARTITION BY fair_key ORDER BY run_at) AS nth
@@ -40,3 +47,20 @@ ON_SQLITE = text(
     ) WHERE nth <= :share ORDER BY run_at LIMIT :limit
     """
 )
+
+
+async def find(
+    session: AsyncSession, *, queue: str, share: int, limit: int, held: Sequence[str]
+) -> list[str]:
+    """Return the ids of up to `limit` due jobs, of each fair key up to `share`, oldest first.
+
+    PostgreSQL locks their rows and skips those that others hold.
+    """
+    wanted = {"queue": queue, "share": share, "limit": limit, "held": json.dumps(list(held))}
+    statement = _ON_SQLITE if db.is_sqlite(session) else _ON_POSTGRESQL
+    return list((await session.execute(statement, wanted)).scalars())
+
+
+async def any_due(session: AsyncSession, *, queue: str, held: Sequence[str]) -> bool:
+    """Tell whether a claim would find a job. SQLite only, where a claim locks the whole file."""
+    return bool(await find(session, queue=queue, share=1, limit=1, held=held))

@@ -120,25 +120,28 @@ def key_hash(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-_running: set[tuple[str, str]] = set()  # SQLite: keys in progress in this process.
+class KeysInProgress:
+    """The keys that a process works on. SQLite only: PostgreSQL has advisory locks for it."""
 
+    def __init__(self) -> None:
+        self._keys: set[tuple[str, str]] = set()
 
-@asynccontextmanager
-async def in_progress(sqlite: bool, scope: str, hashed: str) -> AsyncIterator[None]:
-    """On SQLite, refuse a key that this process is working on, before waiting for the write lock.
+    @asynccontextmanager
+    async def hold(self, sqlite: bool, scope: str, hashed: str) -> AsyncIterator[None]:
+        """On SQLite, refuse a key that is in progress, before waiting for the write lock.
 
-    Raises InProgress. PostgreSQL uses an advisory lock inside the transaction instead.
-    """
-    if not sqlite:
-        yield
-        return
-    if (scope, hashed) in _running:
-        raise InProgress
-    _running.add((scope, hashed))
-    try:
-        yield
-    finally:
-        _running.discard((scope, hashed))
+        Raises InProgress.
+        """
+        if not sqlite:
+            yield
+            return
+        if (scope, hashed) in self._keys:
+            raise InProgress
+        self._keys.add((scope, hashed))
+        try:
+            yield
+        finally:
+            self._keys.discard((scope, hashed))
 
 
 _LOOK = text(

@@ -1,16 +1,29 @@
 """Jobs: rows that ask for work. The rows are the truth, Redis only rings."""
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import Index, String, Table, Text, and_, bindparam, case, or_, select, text, update
+from sqlalchemy import (
+    Float,
+    Index,
+    String,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    case,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app import db, due
+from app.columns import now_and
 from app.errors import Conflict
 from app.logging import redact
 
@@ -208,42 +221,14 @@ async def claim(
     A row whose lease ran out while somebody held it counts one crash more; the runner buries
     it when there are too many.
     """
-    candidates = due.ON_SQLITE if db.is_sqlite(session) else due.ON_POSTGRESQL
     share = max(1, limit // 4)
-    wanted = {"queue": queue, "share": share, "limit": limit, "held": json.dumps(list(held))}
-    ids = list((await session.execute(candidates, wanted)).scalars())
+    ids = await due.find(session, queue=queue, share=share, limit=limit, held=held)
     if len(ids) == share < limit:
-        ids = list((await session.execute(candidates, wanted | {"share": limit})).scalars())
+        ids = await due.find(session, queue=queue, share=limit, limit=limit, held=held)
     if not ids:
         return []
-    statement = (
-        update(Job)
-        .where(Job.id.in_(ids))
-        .values(
-            run_at=db.now(lease),
-            fence=Job.fence + 1,
-            tries=Job.tries + 1,
-            crashes=Job.crashes + case((Job.owner.is_not(None), 1), else_=0),
-            owner=owner,
-        )
-        .returning(
-            Job.id,
-            Job.kind,
-            Job.version,
-            Job.args,
-            Job.queue,
-            Job.fence,
-            Job.tries,
-            Job.failures,
-            Job.crashes,
-            Job.created_at,
-            Job.merchant_id,
-            Job.livemode,
-            Job.history,
-            Job.fair_key,
-        )
-    )
-    return [Claim(*values) for values in await session.execute(statement)]
+    values = {"ids": ids, "lease": lease, "claimed_by": owner}
+    return [Claim(*found) for found in await session.execute(_CLAIM, values)]
 
 
 async def renew(session: AsyncSession, *, claims: Sequence[Claim], lease: float) -> None:
@@ -263,6 +248,18 @@ _IS_HELD = and_(
     _JOBS.c.id == bindparam("held_id"),
     _JOBS.c.fence == bindparam("held_fence"),
     _JOBS.c.state == "due",
+)
+_CLAIM = (
+    update(_JOBS)
+    .where(_JOBS.c.id.in_(bindparam("ids", expanding=True)))
+    .values(
+        run_at=now_and(bindparam("lease", type_=Float())),
+        fence=_JOBS.c.fence + 1,
+        tries=_JOBS.c.tries + 1,
+        crashes=_JOBS.c.crashes + case((_JOBS.c.owner.is_not(None), 1), else_=0),
+        owner=bindparam("claimed_by"),
+    )
+    .returning(*[_JOBS.c[name] for name in Claim.__struct_fields__ if name != "finished"])
 )
 _FINISH = (
     update(_JOBS)

@@ -12,7 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.db import Sessions, make_engine
 from app.egress import Egress, OperatorEgress
 from app.failpoints import Failpoints
+from app.idempotency import KeysInProgress
 from app.ids import Ids
+from app.lanes import Lanes
 from app.psp.gates import Gates
 from app.psp.port import Adapter
 from app.psp.registry import Connections
@@ -37,6 +39,9 @@ class Runtime(msgspec.Struct, kw_only=True):
     # To addresses that the settings name, where `egress` is for those that merchants choose.
     http: Egress = msgspec.field(default_factory=OperatorEgress)
     failpoints: Failpoints = msgspec.field(default_factory=Failpoints)
+    # What this process is at just now: requests at merchants' endpoints, and on SQLite keys.
+    lanes: Lanes = msgspec.field(default_factory=Lanes)
+    keys_in_progress: KeysInProgress = msgspec.field(default_factory=KeysInProgress)
     timer: Callable[[], float] = perf_counter  # Seconds; only differences mean anything.
     installation: str | None = None  # This database's own id, read once when first needed.
     made_gates: Gates | None = None  # A stand-in, or made when first needed.

@@ -36,7 +36,7 @@ LEDGERS = ("test:0", "live:0")
 
 def _write_ledgers(owner: str) -> Pump:
     async def pump(rt: Runtime) -> int:
-        return sum([await writer.write_batch(rt, ledger_id=name, owner=owner) for name in LEDGERS])
+        return await writer.write_batches(rt, ledger_ids=LEDGERS, owner=owner)
 
     return pump
 

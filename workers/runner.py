@@ -16,7 +16,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from app import jobs
+from app import due, jobs
 from app.jobs import MAX_FAILURES, Bury, Claim, LeaseLost, NotNow, Postpone
 from app.payments.processing import backoff
 from app.runtime import Runtime
@@ -63,12 +63,14 @@ class Known(msgspec.Struct, frozen=True):
 class Queue(msgspec.Struct, frozen=True):
     """How a queue is worked on: jobs at once, and what to do before claiming (its pump).
 
-    `share` is how many of these one PSP connection may take.
+    A pump takes up to `batch` rows and returns how many. `share` is how many of the jobs one PSP
+    connection may take.
     """
 
     name: str
     width: int
     pump: Pump | None = None
+    batch: int = 500
     share: int | None = None
 
 
@@ -198,17 +200,18 @@ class Runner:
 
     async def _turn(self, queue: Queue, mine: set[asyncio.Task[None]]) -> bool:
         """Pump and claim once; tell whether there may be more to do right away."""
-        pumped = 0
+        pumped = False
         rung = queue.name in self._rung
         self._rung.discard(queue.name)
         if queue.pump is not None and rung:
-            pumped = await queue.pump(self._rt)
+            # Less than a batch was all there was; whoever writes more rings.
+            pumped = await queue.pump(self._rt) >= queue.batch
             if pumped:
                 self._rung.add(queue.name)
         free = queue.width - len(mine)
         self._short.discard(queue.name)
         if free <= 0:
-            return bool(pumped)
+            return pumped
         claims = await self._claim(queue, free, self._taken(mine))
         if claims:
             self._rt.failpoints.hit("jobs.after_claim")
@@ -223,7 +226,7 @@ class Runner:
             task.add_done_callback(mine.discard)
             task.add_done_callback(self._running.pop)
             task.add_done_callback(lambda _task: self._place_free(queue.name))
-        return bool(pumped) or (bool(claims) and queue.name not in self._short)
+        return pumped or (bool(claims) and queue.name not in self._short)
 
     def _place_free(self, queue: str) -> None:
         # Where the last look found all there was, a free place changes nothing: whoever writes a
@@ -242,19 +245,27 @@ class Runner:
             held += [f"{name}/" for name, count in taken.items() if count >= queue.share]
             room = [queue.share - count for count in taken.values() if count < queue.share]
             limit = min([limit, queue.share, *room])
-        async with self._rt.sessions.begin() as session:
-            claims = await jobs.claim(
-                session,
-                queue=queue.name,
-                limit=limit,
-                owner=self._owner,
-                lease=self._lease,
-                held=held,
-            )
+        claims: list[Claim] = []
+        if await self._looks_busy(queue, held):
+            async with self._rt.sessions.begin() as session:
+                claims = await jobs.claim(
+                    session,
+                    queue=queue.name,
+                    limit=limit,
+                    owner=self._owner,
+                    lease=self._lease,
+                    held=held,
+                )
         # One key may have no more than a quarter while others wait (see `jobs.claim`).
         if not held and len(claims) < max(1, limit // 4):
             self._short.add(queue.name)
         return claims
+
+    async def _looks_busy(self, queue: Queue, held: Sequence[str]) -> bool:
+        if not self._rt.sessions.sqlite:
+            return True
+        async with self._rt.sessions.read() as session:
+            return await due.any_due(session, queue=queue.name, held=held)
 
     async def _woken(self, bell: asyncio.Event) -> bool:
         try:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from sqlalchemy import case, or_, select, update
+from sqlalchemy import bindparam, case, or_, select, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -31,24 +31,38 @@ _COLUMNS = (
     PostingRow.answer_job,
 )
 
+_WAITING = (
+    select(PostingRow.ledger_id, PostingRow.id)
+    .where(
+        PostingRow.ledger_id.in_(bindparam("ledgers", expanding=True)),
+        PostingRow.status == "waiting",
+    )
+    .order_by(PostingRow.id)
+    .limit(bindparam("most"))
+)
+
 log = structlog.get_logger(__name__)
 
 
 async def write_batch(rt: Runtime, *, ledger_id: str, owner: str, limit: int = 500) -> int:
-    """Answer up to `limit` waiting postings of a ledger; return how many were answered.
+    """Answer up to `limit` waiting postings of a ledger; as `write_batches`."""
+    return await write_batches(rt, ledger_ids=[ledger_id], owner=owner, limit=limit)
+
+
+async def write_batches(
+    rt: Runtime, *, ledger_ids: Sequence[str], owner: str, limit: int = 500
+) -> int:
+    """Answer up to `limit` waiting postings of some ledgers; return how many were answered.
 
     0: nothing waits, or another owner holds the lease. A posting that cannot be recorded is
     stamped `failed` and put into the dead letters; the others go on.
     """
     async with rt.sessions.read() as session:
-        waiting = await session.execute(
-            select(PostingRow.id)
-            .where(PostingRow.ledger_id == ledger_id, PostingRow.status == "waiting")
-            .order_by(PostingRow.id)
-            .limit(limit)
-        )
-        ids = list(waiting.scalars())
-    return await _write(rt, ledger_id, owner, ids) if ids else 0
+        found = await session.execute(_WAITING, {"ledgers": list(ledger_ids), "most": limit})
+        waiting: dict[str, list[int]] = {}
+        for ledger_id, posting_id in found:
+            waiting.setdefault(ledger_id, []).append(posting_id)
+    return sum([await _write(rt, name, owner, ids) for name, ids in sorted(waiting.items())])
 
 
 async def _write(rt: Runtime, ledger_id: str, owner: str, ids: Sequence[int]) -> int:

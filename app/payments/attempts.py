@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import Table, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import db
@@ -273,6 +273,10 @@ def _call(
     )
 
 
+_CALLS = cast("Table", PspCall.__table__)
+_COMPLETE = update(_CALLS).where(_CALLS.c.id == bindparam("call"))
+
+
 async def complete_call(change: Change, step: Step, result: Result, duration: float) -> None:
     """Write down how a call ended; `duration` in seconds."""
     sealed = None
@@ -280,32 +284,36 @@ async def complete_call(change: Change, step: Step, result: Result, duration: fl
         place = f"psp_calls:{step.call_id}:answer"
         sealed = change.sealer().seal(json_bytes(result.raw), place)
     await change.session.execute(
-        update(PspCall)
-        .where(PspCall.id == step.call_id)
-        .values(
-            finished_at=change.now,
-            outcome=result.cls,
-            http_status=result.http_status,
-            duration_us=round(duration * 1_000_000),
-            psp_request_id=(result.request_id or "")[:80] or None,
-            detail=(result.message or "")[:500] or None,
-            answer_sealed=sealed,
-        )
+        _COMPLETE,
+        {
+            "call": step.call_id,
+            "finished_at": change.now,
+            "outcome": result.cls,
+            "http_status": result.http_status,
+            "duration_us": round(duration * 1_000_000),
+            "psp_request_id": (result.request_id or "")[:80] or None,
+            "detail": (result.message or "")[:500] or None,
+            "answer_sealed": sealed,
+        },
     )
+
+
+_FIND = (
+    select(Attempt)
+    .where(Attempt.id == bindparam("attempt"))
+    .execution_options(populate_existing=True)
+)
+_PAYMENT_OF = select(Attempt.payment_id).where(Attempt.id == bindparam("attempt"))
 
 
 async def find(session: AsyncSession, attempt_id: str) -> Attempt | None:
     """Return an attempt as it is now; the payment's lock is held already."""
-    query = select(Attempt).where(Attempt.id == attempt_id)
-    return await session.scalar(query.execution_options(populate_existing=True))
+    return await session.scalar(_FIND, {"attempt": attempt_id})
 
 
 async def payment_id_of(session: AsyncSession, attempt_id: str) -> str | None:
     """Return which payment an attempt belongs to, so that the payment can be locked first."""
-    return cast(
-        "str | None",
-        await session.scalar(select(Attempt.payment_id).where(Attempt.id == attempt_id)),
-    )
+    return cast("str | None", await session.scalar(_PAYMENT_OF, {"attempt": attempt_id}))
 
 
 def charged(attempts: list[Attempt], payment: Payment) -> Attempt | None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import db, jobs
@@ -252,6 +252,25 @@ def shape_of(rt: Runtime, payment: Payment, customer: Customer | None) -> schema
     return schemas.payment(payment, who=schemas.customer(customer, rt.sealer), checkout_url=url)
 
 
+# Every step of every payment needs these; building a statement costs more than running it.
+_LOCK = (
+    select(Payment, Customer)
+    .outerjoin(Customer, Customer.payment_id == Payment.id)
+    .where(Payment.id == bindparam("payment"))
+    .with_for_update(of=Payment)
+    .execution_options(populate_existing=True)
+)
+_LOCK_OF_MERCHANT = _LOCK.where(
+    Payment.merchant_id == bindparam("merchant"), Payment.livemode == bindparam("mode")
+)
+_ATTEMPTS = (
+    select(Attempt)
+    .where(Attempt.payment_id == bindparam("payment"))
+    .order_by(Attempt.id)
+    .execution_options(populate_existing=True)
+)
+
+
 async def lock(
     session: AsyncSession,
     rt: Runtime,
@@ -264,15 +283,12 @@ async def lock(
 
     A shell names merchant and mode; a worker, whose job row carries the id, may leave them out.
     """
-    query = (
-        select(Payment, Customer)
-        .outerjoin(Customer, Customer.payment_id == Payment.id)
-        .where(Payment.id == payment_id)
-        .with_for_update(of=Payment)
-    )
+    values: dict[str, Any] = {"payment": payment_id}
+    statement = _LOCK
     if merchant_id is not None:
-        query = query.where(Payment.merchant_id == merchant_id, Payment.livemode == livemode)
-    found = (await session.execute(query.execution_options(populate_existing=True))).first()
+        values |= {"merchant": merchant_id, "mode": livemode}
+        statement = _LOCK_OF_MERCHANT
+    found = (await session.execute(statement, values)).first()
     if found is None:
         raise PaymentUnknown("There is no such payment.")
     payment, customer = found
@@ -281,8 +297,7 @@ async def lock(
 
 async def attempts_of(session: AsyncSession, payment_id: str) -> list[Attempt]:
     """Return a payment's attempts, oldest first."""
-    query = select(Attempt).where(Attempt.payment_id == payment_id).order_by(Attempt.id)
-    return list((await session.scalars(query.execution_options(populate_existing=True))).all())
+    return list((await session.scalars(_ATTEMPTS, {"payment": payment_id})).all())
 
 
 def json_bytes(value: Any) -> bytes:

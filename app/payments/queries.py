@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, func, or_, select
+from sqlalchemy import BindParameter, ColumnElement, Select, bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import NotFound
@@ -66,17 +66,22 @@ class Page(msgspec.Struct, kw_only=True):
     has_more: bool
 
 
+_ROW = select(Payment).where(
+    Payment.id == bindparam("payment"),
+    Payment.merchant_id == bindparam("merchant"),
+    Payment.livemode == bindparam("mode"),
+)
+_CHOSEN: BindParameter[Any] = bindparam("payments", expanding=True)
+_CUSTOMERS = select(Customer).where(Customer.payment_id.in_(_CHOSEN))
+_ATTEMPTS = select(Attempt).where(Attempt.payment_id.in_(_CHOSEN)).order_by(Attempt.id)
+
+
 async def payment_row(
     session: AsyncSession, *, merchant_id: str, livemode: bool, payment_id: str
 ) -> Payment:
     """Return a payment's row. Raises PaymentUnknown."""
-    row = await session.scalar(
-        select(Payment).where(
-            Payment.id == payment_id,
-            Payment.merchant_id == merchant_id,
-            Payment.livemode == livemode,
-        )
-    )
+    wanted = {"payment": payment_id, "merchant": merchant_id, "mode": livemode}
+    row = await session.scalar(_ROW, wanted)
     if row is None:
         raise PaymentUnknown("There is no such payment.")
     return row
@@ -104,13 +109,11 @@ async def payment_shapes(
 ) -> list[schemas.PaymentShape]:
     """Return the public shapes of payments that the caller has already chosen by merchant."""
     ids = [row.id for row in rows]
-    customers = {
-        found.payment_id: found
-        for found in await session.scalars(select(Customer).where(Customer.payment_id.in_(ids)))
-    }
+    wanted = {"payments": ids}
+    found = await session.scalars(_CUSTOMERS, wanted)
+    customers = {customer.payment_id: customer for customer in found}
     tried: dict[str, list[Attempt]] = {}
-    query = select(Attempt).where(Attempt.payment_id.in_(ids)).order_by(Attempt.id)
-    for attempt in await session.scalars(query):
+    for attempt in await session.scalars(_ATTEMPTS, wanted):
         tried.setdefault(attempt.payment_id, []).append(attempt)
     seqs = await positions(session, PostingRow.payment_id, ids)
     shapes = []

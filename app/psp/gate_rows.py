@@ -10,7 +10,7 @@ from math import ceil
 from typing import Any
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import db
@@ -23,6 +23,8 @@ OPERATIONS = ("capture", "charge", "checkout", "lookup", "refund", "void")
 WITHIN = 1.0  # Seconds that a call waits in its place for its starting time, at most.
 _AHEAD = 0.25  # Seconds of its own demand that a process reserves at once.
 _GONE = 10.0  # Seconds after which a process that says nothing has no calls in flight.
+
+_MOMENT = select(db.now())
 
 Moment = Callable[[AsyncSession], Awaitable[datetime]]
 
@@ -55,7 +57,7 @@ class Answer(msgspec.Struct, kw_only=True):
 
 async def database_moment(session: AsyncSession) -> datetime:
     """Return the database's clock, which all hosts share."""
-    found: datetime = (await session.execute(select(db.now()))).scalar_one()
+    found: datetime = (await session.execute(_MOMENT)).scalar_one()
     return found
 
 
@@ -69,8 +71,8 @@ async def exchange(
     moment: Moment,
 ) -> Answer:
     """Merge a process's report into the rows and hand out starting times."""
-    rows = await _rows(session, connection_id, await moment(session))
-    # Once more: the rows were waited for, and the answer must not be older than they are.
+    rows = await _rows(session, connection_id, moment)
+    # Only now: the rows were waited for, and the answer must not be older than they are.
     at = await moment(session)
     now = at.timestamp()
     breakers = {name: _breaker(rows[name]) for name in OPERATIONS}
@@ -144,20 +146,24 @@ def hand_out(
     return slots
 
 
-async def _rows(session: AsyncSession, connection_id: str, now: datetime) -> dict[str, PspGate]:
-    query = (
-        select(PspGate)
-        .where(PspGate.connection_id == connection_id)
-        .order_by(PspGate.operation)
-        .with_for_update()
-    )
-    found = {row.operation: row for row in await session.scalars(query)}
+_ROWS = (
+    select(PspGate)
+    .where(PspGate.connection_id == bindparam("connection"))
+    .order_by(PspGate.operation)
+    .with_for_update()
+)
+
+
+async def _rows(session: AsyncSession, connection_id: str, moment: Moment) -> dict[str, PspGate]:
+    wanted = {"connection": connection_id}
+    found = {row.operation: row for row in await session.scalars(_ROWS, wanted)}
     missing = [name for name in (SHARED, *OPERATIONS) if name not in found]
     if not missing:
         return found
+    now = await moment(session)
     for name in missing:
         await db.insert_once(session, PspGate, _new(connection_id, name, now))
-    return {row.operation: row for row in await session.scalars(query)}
+    return {row.operation: row for row in await session.scalars(_ROWS, wanted)}
 
 
 def _new(connection_id: str, operation: str, now: datetime) -> dict[str, Any]:

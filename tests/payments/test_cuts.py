@@ -94,7 +94,7 @@ async def test_a_call_that_is_cut_at_any_await_ends_known_and_once(
             await session.execute(_WAITING.values(queue="later:" + Job.queue))
     else:
         raise AssertionError("it never came to an end")
-    assert len(payments) > 10
+    assert len(payments) > 5  # A quick database is waited for less often.
     async with rt.sessions.begin() as session:
         waiting = update(Job).where(Job.queue.like("later:%"))
         await session.execute(waiting.values(queue=func.substr(Job.queue, len("later:") + 1)))

@@ -175,6 +175,7 @@ class Connection:
             raise
         self._check()
         self.raw.execute(statement)
+        self._may_write = False
         self._home.executed(statement, ())
         if lost:
             raise Lost("disk I/O error")

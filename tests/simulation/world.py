@@ -16,14 +16,13 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app import db, idempotency
+from app import db
 from app.cli import migrate
 from app.db import Sessions, make_engine
 from app.ids import Ids
 from app.runtime import Runtime
 from app.secrets import Sealer
 from app.settings import Settings
-from app.webhooks import processing as webhooks
 from tests.simulation.api import Api
 from tests.simulation.book import Book
 from tests.simulation.driver import Connection
@@ -302,9 +301,6 @@ class World:
     def process_ended(self, process: Process) -> None:
         """A supervisor starts another one in its place."""
         self.processes.remove(process)
-        # What was in the memory of a process is gone with it (these two are the module's own).
-        idempotency._running.clear()
-        webhooks._lanes._lanes.clear()
         self.api.process_ended(process)
         if not self.ended:
             wait = self.random.uniform(0.2, 4.0)
@@ -330,8 +326,6 @@ class World:
                 connection.stop()
         self.loop.bury()
         self.eye.close()
-        idempotency._running.clear()
-        webhooks._lanes._lanes.clear()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

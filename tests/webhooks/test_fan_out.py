@@ -77,6 +77,14 @@ async def test_no_event_crosses_merchants_modes_or_reaches_a_closed_endpoint(rt:
     assert await _deliveries(rt) == set()
 
 
+async def test_an_endpoint_whose_host_is_ahead_misses_nothing(rt: Runtime) -> None:
+    """Seed 104 of the simulation: the event came after the endpoint, by a slower clock."""
+    endpoint = await add_endpoint(rt, created_at=rt.clock() + timedelta(seconds=5))
+    event = await add_event(rt)
+    await fan_out(rt)
+    assert await _deliveries(rt) == {(endpoint, event)}
+
+
 async def test_a_test_event_reaches_its_endpoint_alone(rt: Runtime) -> None:
     await add_endpoint(rt)
     chosen = await add_endpoint(rt, event_types=["refund.created"])

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.webhooks.lanes import WIDTH, LaneFull, Lanes
+from app.lanes import WIDTH, LaneFull, Lanes
 
 
 async def _occupy(lanes: Lanes, key: str, until: asyncio.Event, took: float) -> None:

@@ -115,7 +115,7 @@ async def run(
         return Outcome(status=status, shape=shape)
     check_text(key, "Idempotency-Key")
     claim = _claim(request, rt, key, status)
-    async with idempotency.in_progress(rt.sessions.sqlite, claim.scope, claim.hashed):
+    async with rt.keys_in_progress.hold(rt.sessions.sqlite, claim.scope, claim.hashed):
         if at_once is not None and not rt.sessions.sqlite:
             outcome = await _at_once(request, claim, at_once, show)
             if outcome is not None:

@@ -226,7 +226,7 @@ async def once(
     )
     for _ in range(_WAITS):
         try:
-            async with idempotency.in_progress(rt.sessions.sqlite, scope, hashed):
+            async with rt.keys_in_progress.hold(rt.sessions.sqlite, scope, hashed):
                 return await _again(lambda: _once(rt, claim, work))
         except InProgress:
             await asyncio.sleep(_WAIT_SECONDS)

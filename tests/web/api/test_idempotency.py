@@ -190,7 +190,7 @@ async def test_a_key_in_use_right_now_is_answered_429(api: Api, rt: Runtime, cas
 async def _held(rt: Runtime, scope: str, hashed: str) -> AsyncIterator[None]:
     """Hold what the first request holds while it works."""
     if rt.sessions.sqlite:
-        async with idempotency.in_progress(True, scope, hashed):
+        async with rt.keys_in_progress.hold(True, scope, hashed):
             yield
         return
     async with rt.sessions.begin() as session:

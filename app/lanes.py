@@ -1,4 +1,4 @@
-"""How many requests run at one endpoint at once, and when the others come back."""
+"""How many requests of a process run at one place at once, and when the others come back."""
 
 import asyncio
 from collections.abc import AsyncIterator
