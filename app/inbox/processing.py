@@ -26,6 +26,16 @@ _REFUND_WORDS: dict[str, Class] = {
     "failed": "declined",
     "pending": "pending",
 }
+_TELLS_OF_MONEY = frozenset(
+    {
+        "payment_intent.succeeded",
+        "payment_intent.amount_capturable_updated",
+        "payment_intent.processing",
+        "checkout.session.completed",
+        "checkout.session.async_payment_succeeded",
+    }
+)
+_NO_EFFECT = "The PSP tells of money from an attempt that was held to have had no effect."
 _NOT_LISTED = "The PSP does not list the refund of this event yet."
 _NO_ROOM = "A refund made at the PSP finds no room yet."
 _NOT_OF_A_SALE = (
@@ -95,6 +105,8 @@ async def _bring_about(
     if attempt.state == "succeeded":
         # What is paid holds nothing back any more; that is never undone, so no lock is needed.
         return DONE if paid else await resolving.look_at_hold(rt, attempt_id=attempt.id)
+    if attempt.state in {"rejected", "not_sent"} and event.type in _TELLS_OF_MONEY:
+        return await _after_all(rt, job, attempt)
     if attempt.state in ATTEMPT_FINAL:
         return DONE
     ruling = await resolving.resolve(rt, attempt_id=attempt.id)
@@ -103,6 +115,25 @@ async def _bring_about(
         reference = event.object_reference
         await resolving.look_at_decline(rt, attempt_id=attempt.id, reference=reference)
     return ruling
+
+
+async def _after_all(rt: Runtime, job: Claim, attempt: Attempt) -> Ruling:
+    """Find out about an attempt that was held to have had no effect, and of which money came.
+
+    A request that was given up may have arrived late, after its own replay had been refused.
+    """
+    result = await resolving.look_back(rt, attempt_id=attempt.id)
+    if result is None:
+        return DONE
+    async with rt.sessions.read() as session:
+        found = await session.get(Attempt, attempt.id)
+    if found is not None and found.state == attempt.state:
+        # The PSP does not show it yet, or another call about this payment is under way.
+        processing.give_up(job, rt, _NO_EFFECT)
+        return Ruling("look", _NO_EFFECT, 5.0)
+    if found is not None and found.state == "needs_review":
+        return Ruling("bury", found.message or _NO_EFFECT)
+    return DONE
 
 
 async def _attempt(session: AsyncSession, event: ReceivedEvent) -> tuple[Attempt | None, bool]:

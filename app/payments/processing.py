@@ -33,6 +33,7 @@ _CAP = 3600.0
 _CAP_HOSTED = 30.0  # A customer waits on our page for the PSP's.
 _MESSAGE = 500  # Characters of what a PSP says that are kept.
 _GIVE_UP = timedelta(hours=24)
+_TRIED_AGAIN = frozenset({None, "held_for_operator", "psp_unavailable"})
 _BUSY = frozenset({"created", "sent", "unknown"})
 
 
@@ -248,7 +249,8 @@ async def _wanted(
     if asked or payment.status in FINAL:
         return False
     if kind == "checkout":
-        return payment.status == "requires_action" or payment.status_reason == "held_for_operator"
+        # In processing a person has had it tried again, perhaps while the PSP was away.
+        return payment.status == "requires_action" or payment.status_reason in _TRIED_AGAIN
     return payment.status == "processing"
 
 

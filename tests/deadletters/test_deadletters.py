@@ -69,6 +69,26 @@ async def test_a_retry_whose_cause_is_still_there_comes_back_as_the_same_letter(
     await story.end()
 
 
+async def test_a_retried_page_opens_though_its_psp_is_away_for_a_while(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """Seed 155 of the simulation: the second try of the retried job took it for done."""
+    story = await Story.begin(rt, psp)
+    psp.pages_end = True
+    psp.script.append("rejected")
+    made = await story.create()
+    await story.work()
+    (job,) = await story.dead()
+    psp.script.append("not_sent")
+    await retry(rt, job.id)
+    await story.work()
+    waits = await story.get(made.id)
+    assert (waits.status, waits.status_reason) == ("processing", "psp_unavailable")
+    await story.hurry()
+    assert (await story.get(made.id)).status == "requires_action"
+    await story.end()
+
+
 async def test_two_admins_who_retry_at_once_make_one_retry(rt: Runtime, psp: BookPsp) -> None:
     story, _, job = await refused_charge(rt, psp)
     answers = await asyncio.gather(*(retry(rt, job.id) for _ in range(4)), return_exceptions=True)

@@ -308,3 +308,31 @@ async def test_what_an_event_cannot_settle_is_in_the_dead_letters(
     (letter,) = await story.dead()
     assert (letter.kind, letter.args) == ("janitor.resolve", {"attempt_id": attempt_id})
     await story.end()
+
+
+async def test_money_from_a_page_that_was_held_to_be_refused_is_recorded(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """Seed 161 of the simulation: the first request came late, after its replay was refused."""
+    story = await Story.begin(rt, psp)
+    psp.script.append("rejected")
+    made = await story.create()
+    await story.work()
+    (attempt,), _ = await story.attempts(made.id)
+    assert attempt.state == "rejected"
+    ((step, key, request),) = psp.requests
+    await psp.send(step, request, key=key or "", reference=None)
+    charge = psp.pay(attempt.id)
+    about = {
+        "psp_reference": charge.id,
+        "attempt_id": attempt.id,
+        "installation": rt.installation,
+    }
+    psp.looks.append("lost")
+    assert await _receive(rt, "evt_1", **about)
+    await story.work()
+    assert await _states(rt) == ["received"]
+    await story.hurry()
+    assert await _states(rt) == ["applied"]
+    assert (await story.get(made.id)).status == "succeeded"
+    await story.end()

@@ -272,15 +272,15 @@ def tenants_stay_apart(world: "World") -> None:
 
 
 def unknown_is_held(world: "World") -> None:
-    """I16: nothing stays unknown, and what a person must compare has its letter."""
+    """I16: nothing stays unknown, and what a person must compare has its open item."""
     for (name,) in world.rows("SELECT id FROM attempts WHERE state IN ('sent', 'unknown')"):
         world.broken("I16", f"{name} is unknown at the end")
     query = (
         "SELECT a.id FROM attempts a WHERE a.state = 'needs_review' AND NOT EXISTS "
-        "(SELECT 1 FROM jobs j WHERE j.payment_id = a.payment_id AND j.state = 'dead')"
+        "(SELECT 1 FROM reviews r WHERE r.attempt_id = a.id AND r.state = 'open')"
     )
     for (name,) in world.rows(query):
-        world.broken("I16", f"{name} needs a person and is in no dead letter")
+        world.broken("I16", f"{name} needs a person and has no open review")
 
 
 def actions_are_audited(world: "World") -> None:
@@ -339,7 +339,7 @@ def no_herd(world: "World") -> None:
 
     The looks of the janitor have a schedule, which begins for each at its own moment.
     """
-    waits = [seconds for seconds in world.waits if seconds not in _SCHEDULED]
+    waits = [seconds for seconds in world.waits.values() if seconds not in _SCHEDULED]
     if len(set(waits)) != len(waits):
         world.broken("F19", "two jobs were put back for exactly the same time: no jitter")
 

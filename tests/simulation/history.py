@@ -245,7 +245,7 @@ class History:
         try:
             # As the page does it: opening a letter has the PSP asked, and its word is needed.
             if await self.world.api.called(look):
-                await asyncio.sleep(self.random.uniform(2, 60))
+                await self._read_on(job_id)
             done = await self.world.api.called(work)
         except NoAnswer as fault:
             self.world.note(actor.name, f"hears nothing about {job_id[-6:]}: {fault}")
@@ -259,6 +259,13 @@ class History:
             self.world.note(actor.name, f"retries the letter {job_id[-6:]}")
             self.world.retried.append((job_id, actor.id or ""))
         return done is True
+
+    async def _read_on(self, job_id: str) -> None:
+        """Wait for the PSP's word, which is good for minutes: no day may be skipped meanwhile."""
+        pause = self.random.uniform(2, 60)
+        _, wait = self._visits.get(job_id, (0.0, _AGAIN))
+        self._visits[job_id] = (self.world.loop.time() + pause, wait)
+        await asyncio.sleep(pause)
 
     def _look_later(self, job_id: str) -> None:
         _, wait = self._visits.get(job_id, (0.0, _AGAIN))

@@ -153,7 +153,8 @@ class World:
         self.processes: list[Process] = []
         self.shops: list[Shop] = []
         self.retried: list[tuple[str, str]] = []  # Letters that an admin was told are due again.
-        self.waits: list[float] = []  # How long jobs wait that the PSP's absence put back.
+        # How long jobs wait, by id and fence, that the PSP's absence put back.
+        self.waits: dict[tuple[str, int], float] = {}
         self.ended = False
         self._number = 0
         self.eye = sqlite3.connect(self.path, isolation_level=None)  # Looks on, changes nothing.
@@ -254,7 +255,8 @@ class World:
     def log_statement(self, process: Process, statement: str, parameters: Any) -> None:
         self.statements += 1
         if statement.startswith("UPDATE jobs SET run_at") and "Connection refused." in parameters:
-            self.waits.append(parameters[0])
+            job, fence = parameters[-3:-1]
+            self.waits[job, fence] = parameters[0]  # Once, however often its answer was lost.
         self._log.update(
             f"{process.name} {self.loop.time():.6f} {statement} {parameters!r}".encode()
         )
