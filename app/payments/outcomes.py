@@ -295,6 +295,11 @@ async def _void(change: Change, attempt: Attempt, result: Result) -> Ruling:
     attempt.code, attempt.message = "already_paid", "The customer was faster."
     if target is None or target.state == "needs_review":
         return DONE
+    payment = change.payment
+    if result.cls == "authorized" and target.state == "succeeded" and payment.cancel_requested_at:
+        # That is known already, and whoever was to let go of the money waited for this outcome.
+        change.job("payments.void", queue="psp", args={"payment_id": payment.id})
+        return DONE
     if target.state in ATTEMPT_FINAL:
         return await hold_changed(change, target, result)
     _remember(target, result)

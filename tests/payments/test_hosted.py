@@ -179,6 +179,27 @@ async def test_an_end_that_nobody_knows_the_outcome_of_leaves_what_is_held_alone
     await story.end()
 
 
+async def test_a_cancel_whose_page_was_paid_meanwhile_lets_go_of_the_money(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """Seed 96 of the simulation: the job that was to do so waited for the page's own end."""
+    story = await Story.begin(rt, psp)
+    psp.pages_end = True
+    payment_id, charge = await _page(story, capture_method="manual")
+    await story.cancel(payment_id)
+    psp.script.append("never")
+    await story.work()
+    psp.pay(charge.attempt_id)
+    (page, end), _ = await story.attempts(payment_id)
+    assert (page.state, end.state) == ("open", "unknown")
+    await resolve(rt, attempt_id=page.id)
+    for _ in range(3):
+        await story.hurry()
+    assert (await story.get(payment_id)).status == "canceled"
+    assert charge.status == "canceled"
+    await story.end()
+
+
 async def test_a_payment_whose_time_ran_out_while_the_psp_was_away_expires(
     rt: Runtime, psp: BookPsp, clock: Clock
 ) -> None:
