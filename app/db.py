@@ -4,13 +4,13 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
 import aiosqlite
 from sqlalchemy import Engine, MetaData, event
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
@@ -196,35 +196,48 @@ class Sessions:
         # SQLite's own waiting they starve each other for seconds.
         self._writer = asyncio.Lock()
 
-    @asynccontextmanager
-    async def begin(self) -> AsyncIterator[AsyncSession]:
+    def begin(self) -> AbstractAsyncContextManager[AsyncSession]:
         """Open a write transaction; commit at the end, roll back on any exception.
 
         Queues named in `session.info["wake"]` are rung after the commit.
         """
-        async with (
-            self._turn(),
-            AsyncSession(self._write, expire_on_commit=False) as session,
-            session.begin(),
-        ):
-            yield session
-        self._ring(session.info)
+        return self._open(self._write, self._turn())
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncSession]:
+    def read(self) -> AbstractAsyncContextManager[AsyncSession]:
         """Open a session to read; what it reads is shown, never decided on.
 
         Each statement sees what is committed as it begins (as it would inside of a READ COMMITTED
         transaction, without paying for one); `snapshot` sees one moment.
         """
-        async with AsyncSession(self._lone, expire_on_commit=False) as session, session.begin():
-            yield session
+        return self._open(self._lone, nullcontext())
+
+    def snapshot(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """Open a read transaction, for what must agree with itself across statements."""
+        return self._open(self.engine, nullcontext())
 
     @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[AsyncSession]:
-        """Open a read transaction, for what must agree with itself across statements."""
-        async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
-            yield session
+    async def _open(
+        self, engine: AsyncEngine, turn: AbstractAsyncContextManager[Any]
+    ) -> AsyncIterator[AsyncSession]:
+        cut = False
+        try:
+            async with (
+                turn,
+                AsyncSession(engine, expire_on_commit=False) as session,
+                session.begin(),
+            ):
+                try:
+                    yield session
+                except asyncio.CancelledError:
+                    cut = True
+                    raise
+        except (SQLAlchemyError, OSError) as error:
+            # Letting go of the connection failed, too. Taken for a conflict to try again, that
+            # would swallow the cut, and a worker that is told to stop would go on.
+            if cut or _was_cut(error):
+                raise asyncio.CancelledError from error
+            raise
+        self._ring(session.info)
 
     @asynccontextmanager
     async def at_once(self) -> AsyncIterator[Lone]:
@@ -257,7 +270,7 @@ class Sessions:
             self._after_commit(wake)
 
     def _turn(self) -> AbstractAsyncContextManager[Any]:
-        return self._in_order() if self.sqlite else _no_turn()
+        return self._in_order() if self.sqlite else nullcontext()
 
     @asynccontextmanager
     async def _in_order(self) -> AsyncIterator[None]:
@@ -276,9 +289,14 @@ class Sessions:
         await self.engine.dispose()
 
 
-@asynccontextmanager
-async def _no_turn() -> AsyncIterator[None]:
-    yield
+def _was_cut(error: BaseException) -> bool:
+    """Tell whether an error came up while a cut was handled; a timeout's own cut is none."""
+    before = error.__context__
+    while before is not None and not isinstance(before, TimeoutError):
+        if isinstance(before, asyncio.CancelledError):
+            return not isinstance(error, TimeoutError)
+        before = before.__context__
+    return False
 
 
 def wake(session: AsyncSession | Lone, queues: Iterable[str]) -> None:

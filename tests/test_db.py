@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import BigInteger, String, func, insert, select, update
+from sqlalchemy import BigInteger, String, event, func, insert, select, update
 from sqlalchemy.exc import DBAPIError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -234,3 +234,34 @@ async def test_an_error_names_no_value_of_the_statement(
     for planted in ("planted id", "717171717", "planted text"):
         assert planted not in story
     assert "test_tally" in story
+
+
+@pytest.mark.parametrize("opened", ["begin", "read", "snapshot"])
+async def test_a_cut_stays_one_though_the_roll_back_fails_as_well(rt: Runtime, opened: str) -> None:
+    """Seed 78 of the simulation: a worker that was told to stop tried once more, for ever."""
+    cut_off = asyncio.Event()
+
+    @event.listens_for(rt.sessions.engine.sync_engine, "rollback")
+    def fails(_connection: Any) -> None:
+        raise OperationalError("ROLLBACK", {}, OSError("database is locked"))
+
+    async def work() -> None:
+        async with getattr(rt.sessions, opened)() as session:
+            await session.execute(select(Installation.id))
+            cut_off.set()
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(work())
+    await cut_off.wait()
+    task.cancel()
+    try:
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    finally:
+        event.remove(rt.sessions.engine.sync_engine, "rollback", fails)
+
+
+async def test_a_deadline_inside_of_a_transaction_is_no_cut(rt: Runtime) -> None:
+    with pytest.raises(TimeoutError):
+        async with rt.sessions.begin(), asyncio.timeout(0.01):
+            await asyncio.sleep(60)
