@@ -1,7 +1,6 @@
 """The database: engines and sessions, column types, and the few statements both dialects need."""
 
 import asyncio
-import json
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
@@ -9,6 +8,7 @@ from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
 import aiosqlite
+import msgspec
 from sqlalchemy import Engine, MetaData, event
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -79,6 +79,10 @@ async def _open_sqlite(*arguments: Any, **options: Any) -> aiosqlite.Connection:
         raise
 
 
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
 def make_engine(
     url: str,
     *,
@@ -93,7 +97,6 @@ def make_engine(
     seconds holds on PostgreSQL; 0 means none (commands and exports). `connect` opens SQLite
     connections in place of the driver, whose threads no simulation could play again.
     """
-    dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
     if url.startswith("sqlite"):
         engine = create_async_engine(
             url,
@@ -103,7 +106,7 @@ def make_engine(
                 "factory": _SqliteConnection,
                 "async_creator_fn": _open_sqlite,
             },
-            json_serializer=dumps,
+            json_serializer=_json,
             # An error's text goes into logs and dead letters, values are people's and secrets.
             hide_parameters=True,
             pool_size=pool_size,
@@ -120,7 +123,7 @@ def make_engine(
         max_overflow=0,
         pool_timeout=pool_timeout,
         pool_recycle=1800,
-        json_serializer=dumps,
+        json_serializer=_json,
         connect_args={
             "timeout": 5.0,
             # The server's own limit cannot help when the server itself hangs or is cut off.

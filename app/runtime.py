@@ -1,6 +1,5 @@
 """The runtime: everything that comes from outside of the application, built once by each shell."""
 
-import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.db import Sessions, make_engine
 from app.egress import Egress, OperatorEgress
+from app.entropy import Entropy
 from app.failpoints import Failpoints
 from app.idempotency import KeysInProgress
 from app.ids import Ids
@@ -78,11 +78,10 @@ def build(
     engine: AsyncEngine | None = None,
 ) -> Runtime:
     """Build the runtime of a process. `kick` wakes this process's own runner (workers only)."""
-    ids = Ids(utc_now)
+    entropy = Entropy()
+    ids = Ids(utc_now, entropy)
     queue = ArqDoorbell(settings.redis_url, kick)
-    sealer = Sealer(
-        settings.sealing_keys, settings.sealing_key_id, settings.pepper, secrets.token_bytes
-    )
+    sealer = Sealer(settings.sealing_keys, settings.sealing_key_id, settings.pepper, entropy)
     made = engine or make_engine(
         settings.database_url, pool_size=settings.pool_size, pool_timeout=_WEB_PATIENCE
     )

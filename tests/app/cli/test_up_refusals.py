@@ -46,7 +46,7 @@ def left_running(data: Path) -> list[str]:
 @pytest.fixture
 def taken_port() -> Iterator[int]:
     with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
+        server.bind(("127.0.0.1", free_port(1) + 1))  # The one below it is free.
         server.listen()
         yield server.getsockname()[1]
 

@@ -1,0 +1,41 @@
+"""Random bytes from the system, fetched a page at a time."""
+
+import itertools
+import os
+import threading
+
+_PAGE = 4096
+_KEY = 32
+_forks = itertools.count(1)
+_fork = 0
+
+
+def _forked() -> None:
+    global _fork  # noqa: PLW0603 - one process has one number.
+    _fork = next(_forks)
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+class Entropy(threading.local):
+    """A source of random bytes for ids, jitter and nonces, each thread with a page of its own.
+
+    A system call costs more than making an id of what it brings. What is as long as a key comes
+    straight from the system. No byte is handed out twice: a forked child forgets what it inherits.
+    """
+
+    def __init__(self) -> None:
+        self._page = b""
+        self._at = 0
+        self._of = _fork
+
+    def __call__(self, size: int) -> bytes:
+        """Return `size` random bytes."""
+        if size >= _KEY:
+            return os.urandom(size)
+        begin = self._at
+        if begin + size > len(self._page) or self._of != _fork:
+            self._page, self._of, begin = os.urandom(_PAGE), _fork, 0
+        self._at = begin + size
+        return self._page[begin : begin + size]
