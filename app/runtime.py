@@ -1,5 +1,6 @@
 """The runtime: everything that comes from outside of the application, built once by each shell."""
 
+import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,7 +79,7 @@ def build(
     engine: AsyncEngine | None = None,
 ) -> Runtime:
     """Build the runtime of a process. `kick` wakes this process's own runner (workers only)."""
-    entropy = Entropy()
+    entropy = Entropy(secrets.token_bytes)
     ids = Ids(utc_now, entropy)
     queue = ArqDoorbell(settings.redis_url, kick)
     sealer = Sealer(settings.sealing_keys, settings.sealing_key_id, settings.pepper, entropy)

@@ -7,7 +7,7 @@ from app.entropy import Entropy
 
 
 def test_no_byte_is_handed_out_twice() -> None:
-    source = Entropy()
+    source = Entropy(os.urandom)
     got = [source(12) for _ in range(2000)]  # Several pages.
     assert {len(one) for one in got} == {12}
     assert len(set(got)) == len(got)
@@ -15,7 +15,7 @@ def test_no_byte_is_handed_out_twice() -> None:
 
 
 def test_each_thread_has_bytes_of_its_own() -> None:
-    source = Entropy()
+    source = Entropy(os.urandom)
     got: list[bytes] = [source(16)]
     threads = [threading.Thread(target=lambda: got.append(source(16))) for _ in range(8)]
     for thread in threads:
@@ -26,7 +26,7 @@ def test_each_thread_has_bytes_of_its_own() -> None:
 
 
 def test_a_forked_child_forgets_what_it_inherits() -> None:
-    source = Entropy()
+    source = Entropy(os.urandom)
     source(12)
     reading, writing = os.pipe()
     child = os.fork()

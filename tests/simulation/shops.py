@@ -52,11 +52,13 @@ class Shop:
         )
         self.told: list[Told] = []
         self.keys: dict[str, str] = {}  # Each key with the path that it was meant for.
+        self.sent: dict[str, set[str]] = {}  # Each key with what was asked under it.
         self.payments: list[str] = []
 
     async def ask(self, path: str, sent: dict[str, Any], key: str) -> Answer | None:
         """POST with a key, again with the same key until somebody answers; None: nobody did."""
         self.keys[key] = path
+        self.sent.setdefault(key, set()).add(f"{path} {json.dumps(sent, sort_keys=True)}")
         for number in range(_TRIES):
             try:
                 answer = await self.world.api.post(self.identity, path, sent, key=key)
