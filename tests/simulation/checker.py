@@ -199,9 +199,9 @@ def one_operation_a_key(world: "World") -> None:
         for line in shop.told:
             if line.key is not None and line.id is not None:
                 heard[line.key].add(line.id)
-            if line.status == 422 and "idempotency-key-reused" in line.body:
-                if len(shop.sent[line.key or ""]) == 1:
-                    world.broken("I8", f"{shop.name} has used the key {line.key} for nothing else")
+            reused = line.status == 422 and "idempotency-key-reused" in line.body
+            if reused and len(shop.sent[line.key or ""]) == 1:
+                world.broken("I8", f"{shop.name} has used the key {line.key} for nothing else")
         for key, ids in heard.items():
             if len(ids) > 1:
                 world.broken("I8", f"the key {key} was answered with {sorted(ids)}")

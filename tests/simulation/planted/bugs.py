@@ -66,7 +66,7 @@ def key_not_scoped() -> AbstractContextManager[Any]:
     real = idempotent._claim
 
     def claim(request: Any, rt: Any, key: str, status: int) -> Any:
-        shop, number, what = (key.split("-", 2) + ["", ""])[:3]
+        shop, number, what = [*key.split("-", 2), "", ""][:3]
         same = f"{int(number) // 3}-{what}" if number.isdigit() else key
         made = real(request, rt, same if shop in _SHOPS else key, status)
         made.scope = "m:all:test"
