@@ -39,11 +39,18 @@ def _one(seed: int, payments: int) -> Ended:
 
 def histories(seeds: range, jobs: int, payments: int) -> Iterator[Ended]:
     """Play seeds in so many processes; what they end with comes in the order of the seeds."""
-    template = str(world.template())
     if jobs == 1:
         yield from (history.play(seed, payments=payments) for seed in seeds)
         return
-    with ProcessPoolExecutor(
-        jobs, mp_context=get_context("spawn"), initializer=_begin, initargs=(template,)
-    ) as pool:
-        yield from pool.map(partial(_one, payments=payments), seeds)
+    with pool(jobs) as processes:
+        yield from processes.map(partial(_one, payments=payments), seeds)
+
+
+def pool(jobs: int) -> ProcessPoolExecutor:
+    """Return processes that play histories from one template."""
+    return ProcessPoolExecutor(
+        jobs,
+        mp_context=get_context("spawn"),
+        initializer=_begin,
+        initargs=(str(world.template()),),
+    )

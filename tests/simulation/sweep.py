@@ -8,14 +8,17 @@ import asyncio
 import gc
 import os
 import sys
+import time
 from collections.abc import Callable, Coroutine
+from functools import partial
+from itertools import product
 from typing import Any
 
 from tests.simulation import checker
 from tests.simulation.__main__ import _say
 from tests.simulation.history import History
 from tests.simulation.loop import Deadlock, Owner
-from tests.simulation.many import quiet
+from tests.simulation.many import pool, quiet
 from tests.simulation.process import Process
 from tests.simulation.shops import Shop
 
@@ -177,24 +180,30 @@ def sweep(flow: str, kind: str, where: str, *, every: int = 1) -> tuple[int, lis
     raise RuntimeError(f"{flow} never came to its end")
 
 
+def _sweep(part: tuple[str, str, str], *, every: int) -> tuple[int, list[str]]:
+    return sweep(*part, every=every)
+
+
 def main(arguments: list[str]) -> int:
     """Sweep; 1 when an invariant does not hold."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.sweep", description=__doc__)
     parser.add_argument("--flows", default=",".join(FLOWS))
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     wanted = parser.parse_args(arguments)
     quiet()
-    points, failed = 0, 0
-    for flow in wanted.flows.split(","):
-        for kind in wanted.kinds.split(","):
-            for where in ("api", "worker"):
-                count, bad = sweep(flow, kind, where, every=wanted.every)
-                points += count
-                failed += len({line.partition(": ")[0] for line in bad})
-                _say(f"  {flow:<8} {kind:<7} {where:<7} {count:>5} points, {len(bad)} violations")
-                for line in bad[:5]:
-                    _say(f"    {line}")
+    began, points, failed = time.monotonic(), 0, 0
+    parts = list(product(wanted.flows.split(","), wanted.kinds.split(","), ("api", "worker")))
+    with pool(wanted.jobs) as processes:
+        swept = processes.map(partial(_sweep, every=wanted.every), parts)
+        for (flow, kind, where), (count, bad) in zip(parts, swept, strict=True):
+            points += count
+            failed += len({line.partition(": ")[0] for line in bad})
+            _say(f"  {flow:<8} {kind:<7} {where:<7} {count:>5} points, {len(bad)} violations")
+            for line in bad[:5]:
+                _say(f"    {line}")
+    _say(f"{points} points in {time.monotonic() - began:.0f} s")
     _say(f"{points - failed} passed, {failed} failed")
     return 1 if failed else 0
 
