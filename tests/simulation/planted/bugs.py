@@ -290,8 +290,10 @@ def reserve_not_released() -> AbstractContextManager[Any]:
     def fail(change: Any, refund: Any, **values: Any) -> None:
         real(change, refund, **values | {"reserved": False})
 
+    from app.deadletters import operations
+
     stack = ExitStack()
-    for module in (refunding, outcomes):
+    for module in (refunding, outcomes, resolving, operations):
         stack.enter_context(_swap(module, "fail_refund", fail))
     return stack
 
