@@ -60,7 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mail_url: str | None = None
     mail_from: str = "Counterfoil <no-reply@localhost>"
     webhook_allow_loopback: bool = False
-    docs_public: bool = True
+    docs_public: bool | None = None  # None: on a loopback address alone.
     metrics_public: bool = False
     metrics_token: str | None = None
     log_level: str = "INFO"
@@ -89,6 +89,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def https(self) -> bool:
         """Whether customers and merchants reach us by https (decides HSTS and link schemes)."""
         return self.public_url.startswith("https://")
+
+    @property
+    def docs_served(self) -> bool:
+        """Whether the reference and its document are served."""
+        return self.loopback if self.docs_public is None else self.docs_public
 
     @property
     def loopback(self) -> bool:
@@ -120,6 +125,30 @@ def _url(*schemes: str) -> Callable[[str], str]:
     return read
 
 
+def _public_url(value: str) -> str:
+    """Read what links, the checks of Host and Origin, and the names of cookies are made from."""
+    address = _url("http", "https")(value)
+    parts = urlsplit(address)
+    try:
+        plain = parts.hostname and parts.port != 0
+    except ValueError:
+        plain = False
+    if not plain or parts.path or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("must be a scheme, a host and perhaps a port: https://pay.example.com")
+    return address
+
+
+def _key_of(mode: str) -> Callable[[str], str]:
+    """Read a Stripe key of one mode: a live key in test mode would move real money."""
+
+    def read(value: str) -> str:
+        if not value.startswith((f"sk_{mode}_", f"rk_{mode}_")):
+            raise ValueError(f"must be a {mode} key (sk_{mode}_… or rk_{mode}_…)")
+        return value
+
+    return read
+
+
 def _flag(value: str) -> bool:
     if value.lower() not in {"1", "true", "yes", "on", "0", "false", "no", "off"}:
         raise ValueError("must be true or false")
@@ -128,9 +157,12 @@ def _flag(value: str) -> bool:
 
 def _number(low: float, high: float) -> Callable[[str], float]:
     def read(value: str) -> float:
-        number = float(value)
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
         if not low <= number <= high:
-            raise ValueError(f"must be between {low:g} and {high:g}")
+            raise ValueError(f"must be a number between {low:g} and {high:g}")
         return number
 
     return read
@@ -190,7 +222,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "database_url": _url("sqlite+aiosqlite", "postgresql+asyncpg"),
     "redis_url": _url("redis", "rediss", "unix"),
     "data_dir": _text,
-    "public_url": _url("http", "https"),
+    "public_url": _public_url,
     "sealing_keys": _sealing_keys,
     "pepper": _secret_bytes,
     "bind_host": _text,
@@ -199,9 +231,9 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "sandbox_url": _url("http", "https"),
     "sandbox_secret_key": _text,
     "sandbox_webhook_secret": _text,
-    "stripe_test_secret_key": _text,
+    "stripe_test_secret_key": _key_of("test"),
     "stripe_test_webhook_secret": _text,
-    "stripe_live_secret_key": _text,
+    "stripe_live_secret_key": _key_of("live"),
     "stripe_live_webhook_secret": _text,
     "risk_url": _url("http", "https"),
     "risk_token": _text,
@@ -251,8 +283,11 @@ def from_environment(environ: Mapping[str, str]) -> Settings:
                 deadlines[name] = _number(0.05, 120)(raw)
             except ValueError as error:
                 problems.append(f"DEADLINE_{name.upper()} {error}")
-    if values.get("failpoint") and not is_loopback(values.get("bind_host", "127.0.0.1")):
-        problems.append("FAILPOINT needs a loopback BIND_HOST")
+    if not is_loopback(values.get("bind_host", "127.0.0.1")):
+        if values.get("failpoint"):
+            problems.append("FAILPOINT needs a loopback BIND_HOST")
+        if values.get("public_url", "").startswith("http://"):
+            problems.append("PUBLIC_URL must be https, unless BIND_HOST is a loopback address")
     if problems:
         raise SettingsError(problems)
     keys: dict[str, bytes] = values["sealing_keys"]

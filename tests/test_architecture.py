@@ -37,7 +37,7 @@ SPLIT_OFF = {
         "app/payments/volume.py",
     },
     *{"app/verification/health.py", "app/verification/rule.py", "app/verification/tenants.py"},
-    *{"app/webhooks/bodies.py", "app/webhooks/retention.py", "app/webhooks/tries.py"},
+    *{"app/webhooks/bodies.py", "app/webhooks/tries.py"},
 }
 # The shells' entry points read the environment once and hand it to app.settings.
 READ_ENVIRONMENT = {"migrations/env.py", "app/__main__.py"}

@@ -88,7 +88,7 @@ def _routers(rt: Runtime) -> Sequence[Router]:
         static,
     ]
     routers += ROUTERS
-    return [*routers, reference] if rt.settings.docs_public else routers
+    return [*routers, reference] if rt.settings.docs_served else routers
 
 
 async def _start(rt: Runtime) -> None:

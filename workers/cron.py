@@ -36,7 +36,7 @@ async def sweep(rt: Runtime) -> None:
 
 
 async def forget(rt: Runtime) -> None:
-    """Keep what was promised to be kept, and no longer (semantics: retention)."""
+    """Keep what was promised to be kept, and no longer."""
     await webhooks.forget(rt)
     now = rt.clock()
     old = now - timedelta(days=rt.settings.retention_days)

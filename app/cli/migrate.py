@@ -2,9 +2,12 @@
 
 import argparse
 import os
+import sys
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.__main__ import ROOT
 
@@ -19,7 +22,12 @@ def main(arguments: argparse.Namespace) -> int:
     url = os.environ.get("DATABASE_URL")
     if not url:
         raise SystemExit("counterfoil: DATABASE_URL is missing.")
-    upgrade(url, arguments.to)
+    try:
+        upgrade(url, arguments.to)
+    except (SQLAlchemyError, OSError, CommandError, ImportError) as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        print(f"counterfoil: the database cannot be migrated: {reason}", file=sys.stderr)
+        return 1
     return 0
 
 

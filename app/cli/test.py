@@ -133,7 +133,7 @@ def _e2e(select: str | None) -> Part:
 
 def _kills(select: str | None) -> Part:
     # No test of pytest's: `-k` chooses none of it. Recovery times are measured by hand, because a
-    # shared machine that builds something else meanwhile would fail limits in seconds.
+    # machine that has something else to do meanwhile would fail limits in seconds.
     once = ["python", "-m", "tests.kills", "--kills", str(_KILLS), "--repeats", "0"]
     commands = [] if select else [[*once, "--outage", "0"]]
     return Part("kills", commands, missing=postgres.why_missing())

@@ -112,7 +112,15 @@ def _environment(arguments: argparse.Namespace, folder: Path) -> dict[str, str]:
         environment |= local_keys.fill_in(environment, folder / "keys")
     # Everything wrong is told at once, before anything starts; Valkey's address comes later.
     probe = {"REDIS_URL": "redis://127.0.0.1", **{k: v for k, v in environment.items() if v}}
-    settings_module.from_environment(probe)
+    problems = []
+    if not is_loopback(host) and not environment.get("SANDBOX_SECRET_KEY"):
+        problems.append("SANDBOX_SECRET_KEY is missing: the sandbox would take a key of its own")
+    try:
+        settings_module.from_environment(probe)
+    except settings_module.SettingsError as error:
+        problems = [*error.problems, *problems]
+    if problems:
+        raise settings_module.SettingsError(problems)
     return environment
 
 

@@ -31,7 +31,7 @@ def main(arguments: argparse.Namespace) -> int:
         raise SystemExit(f"counterfoil: DATABASE_URL is missing, and {folder} holds no database.")
     try:
         report = asyncio.run(_report(url))
-    except (OSError, SQLAlchemyError) as error:
+    except (OSError, SQLAlchemyError, ImportError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         print(f"counterfoil: the ledger cannot be read: {reason}", file=sys.stderr)
         return 2

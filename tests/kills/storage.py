@@ -188,12 +188,18 @@ def _integrity(path: Path) -> None:
         raise Wrong(f"the database is not whole: {said}")
 
 
+def unseen() -> int:
+    """Return what a part that cannot run here counts: a failure where everything must be seen."""
+    return int(os.environ.get("CI", "").lower() in {"1", "true"})
+
+
 def main() -> int:
     """Run all; return how many failed."""
     failed = 0
     parts = [full_disk]
     if shutil.which("strace") is None:
         tell("*** NOT RUN: F46 and F47 need strace, which is not here.")
+        failed += unseen()
     else:
         parts += [failing_fsync, cut_syscalls]
     for part in parts:

@@ -1,4 +1,4 @@
-"""The settings make the connections, and a key of the wrong mode never does."""
+"""The settings make the connections."""
 
 from pathlib import Path
 
@@ -6,7 +6,6 @@ import msgspec
 import pytest
 
 from app.psp import registry
-from app.settings import SettingsError
 from tests.support.runtime import Clock, test_settings
 
 BASE = test_settings("sqlite+aiosqlite:///unused.db", Path("unused"))
@@ -37,23 +36,3 @@ def test_an_adapter_is_made_once_and_knows_its_mode() -> None:
     for unknown in (registry.STRIPE_TEST, "conn_nothing"):
         with pytest.raises(KeyError):
             both[unknown]
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"stripe_test_secret_key": "sk_live_1"},
-        {"stripe_test_secret_key": "pk_test_1"},
-        {"stripe_live_secret_key": "sk_test_1"},
-        {"stripe_live_secret_key": "whsec_1"},
-    ],
-)
-def test_a_key_of_the_wrong_mode_is_refused(wrong: dict[str, str]) -> None:
-    with pytest.raises(SettingsError, match="must be a"):
-        connections(**wrong)
-
-
-def test_both_wrong_keys_are_named_at_once() -> None:
-    with pytest.raises(SettingsError) as caught:
-        connections(stripe_test_secret_key="x", stripe_live_secret_key="y")
-    assert len(caught.value.problems) == 2

@@ -5,18 +5,15 @@ nothing, and the application itself must not carry switches that break it.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 from unittest import mock
 
 import msgspec
-from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm.attributes import set_committed_value
 
-from app import db, jobs
+from app import jobs
 from app.deadletters import queries as letters
 from app.deadletters.verdict import judge
 from app.inbox import processing as inbox
@@ -27,101 +24,17 @@ from app.payments.models import Attempt, Payment
 from app.payments.ruling import DONE, Ruling
 from app.psp.port import Result
 from tests.simulation import world as worlds
-from tests.simulation.worker import Worker
-from web.api import idempotent
+from tests.simulation.planted.house import (
+    acknowledged_before_commit,
+    key_not_scoped,
+    outbox_outside,
+    plain_begin,
+    swap,
+    sweeper_off,
+)
 from workers import runner
 
-_SHOPS = {"anna", "ben", "carl"}
-
 Plant = Callable[[], AbstractContextManager[Any]]
-
-
-def _swap(where: Any, name: str, value: Any) -> AbstractContextManager[Any]:
-    return mock.patch.object(where, name, value)
-
-
-@contextmanager
-def plain_begin() -> Iterator[None]:
-    """SQLite: a writing transaction begins as if it only read."""
-
-    def begin(connection: Any) -> None:
-        if not connection.get_execution_options().get("counterfoil_lone", False):
-            connection.exec_driver_sql("BEGIN")
-
-    made = worlds.shared_engine().sync_engine
-    listeners = list(made.dispatch.begin)
-    for listener in listeners:
-        event.remove(made, "begin", listener)
-    event.listen(made, "begin", begin)
-    try:
-        yield
-    finally:
-        event.remove(made, "begin", begin)
-        for listener in listeners:
-            event.listen(made, "begin", listener)
-
-
-def key_not_scoped() -> AbstractContextManager[Any]:
-    """Two shops share one space of idempotency keys."""
-    real = idempotent._claim
-
-    def claim(request: Any, rt: Any, key: str, status: int) -> Any:
-        shop, number, what = [*key.split("-", 2), "", ""][:3]
-        same = f"{int(number) // 3}-{what}" if number.isdigit() else key
-        made = real(request, rt, same if shop in _SHOPS else key, status)
-        made.scope = "m:all:test"
-        return made
-
-    return _swap(idempotent, "_claim", claim)
-
-
-def acknowledged_before_commit() -> AbstractContextManager[Any]:
-    """The API answers although the transaction then fails."""
-
-    @asynccontextmanager
-    async def begin(self: Any) -> Any:
-        inner = real(self)
-        session = await inner.__aenter__()
-        try:
-            yield session
-        except BaseException as error:
-            await inner.__aexit__(type(error), error, error.__traceback__)
-            raise
-        with contextlib.suppress(DBAPIError):
-            await inner.__aexit__(None, None, None)
-
-    real = db.Sessions.begin
-    return _swap(db.Sessions, "begin", begin)
-
-
-@contextmanager
-def outbox_outside() -> Iterator[None]:
-    """The first job of a payment is written after its transaction, if nothing comes between."""
-    from app.payments import accepting
-
-    real = accepting._first_job
-
-    def first_job(rt: Any, payment: Any) -> Any:
-        made = real(rt, payment)
-        lost = rt.ids.uniform(0, 1) < 0.3
-        return made | {"state": "done", "finished_at": made["created_at"]} if lost else made
-
-    with _swap(accepting, "_first_job", first_job):
-        yield
-
-
-def sweeper_off() -> AbstractContextManager[Any]:
-    """What lost its job is never found again, and jobs of dead workers are not taken over."""
-
-    async def claim(session: Any, **values: Any) -> Any:
-        made = await real(session, **values)
-        return [one for one in made if one.crashes == 0]
-
-    real = jobs.claim
-    stack = ExitStack()
-    stack.enter_context(_swap(jobs, "claim", claim))
-    stack.enter_context(_swap(Worker, "time_for", lambda _self, **_: None))
-    return stack
 
 
 def janitor_off() -> AbstractContextManager[Any]:
@@ -130,7 +43,7 @@ def janitor_off() -> AbstractContextManager[Any]:
     async def resolve(rt: Any, *, attempt_id: str) -> Ruling:
         return DONE
 
-    return _swap(resolving, "resolve", resolve)
+    return swap(resolving, "resolve", resolve)
 
 
 def new_key_each_time() -> AbstractContextManager[Any]:
@@ -142,7 +55,7 @@ def new_key_each_time() -> AbstractContextManager[Any]:
             values["key"] = f"{values['key']}:{change.rt.ids('key')}"
         return real(change, *args, **values)
 
-    return _swap(attempts, "_call", call)
+    return swap(attempts, "_call", call)
 
 
 def _unknown_is(cls: str, only: Callable[[Result], bool]) -> AbstractContextManager[Any]:
@@ -153,7 +66,7 @@ def _unknown_is(cls: str, only: Callable[[Result], bool]) -> AbstractContextMana
             result.cls, result.code = cls, "failed"  # type: ignore[assignment] # A word of the port.
         return await real(change, attempt, result)
 
-    return _swap(outcomes, "apply", apply)
+    return swap(outcomes, "apply", apply)
 
 
 def timeout_is_failed() -> AbstractContextManager[Any]:
@@ -170,7 +83,7 @@ def error_500_is_failed() -> AbstractContextManager[Any]:
             result.cls, result.code = "declined", "failed"
         return await real(change, attempt, result)
 
-    return _swap(outcomes, "apply", apply)
+    return swap(outcomes, "apply", apply)
 
 
 def one_miss_is_proof() -> AbstractContextManager[Any]:
@@ -183,7 +96,7 @@ def one_miss_is_proof() -> AbstractContextManager[Any]:
         return await real(rt, change, attempt, result)
 
     real = resolving._no_effect_so_far
-    return _swap(resolving, "_no_effect_so_far", no_effect)
+    return swap(resolving, "_no_effect_so_far", no_effect)
 
 
 def event_is_believed() -> AbstractContextManager[Any]:
@@ -207,7 +120,7 @@ def event_is_believed() -> AbstractContextManager[Any]:
         await rt.sessions.run(work)
         return DONE
 
-    return _swap(inbox, "_bring_about", bring_about)
+    return swap(inbox, "_bring_about", bring_about)
 
 
 def events_not_deduplicated() -> AbstractContextManager[Any]:
@@ -221,7 +134,7 @@ def events_not_deduplicated() -> AbstractContextManager[Any]:
         values["event"] = msgspec.structs.replace(found, id=values["ids"](found.id))
         return await real(session, **values)
 
-    return _swap(operations, "store", store)
+    return swap(operations, "store", store)
 
 
 def no_fence() -> AbstractContextManager[Any]:
@@ -234,8 +147,8 @@ def no_fence() -> AbstractContextManager[Any]:
     def held(job: Any) -> Any:
         return (jobs._JOBS.c.id == job.id,)
 
-    stack.enter_context(_swap(jobs, "check", check))
-    stack.enter_context(_swap(jobs, "_held", held))
+    stack.enter_context(swap(jobs, "check", check))
+    stack.enter_context(swap(jobs, "_held", held))
     return stack
 
 
@@ -250,8 +163,8 @@ def cancelled_is_failed() -> AbstractContextManager[Any]:
             return Result(cls="declined", code="cancelled"), 0.0
 
     stack = ExitStack()
-    stack.enter_context(_swap(processing, "call", call))
-    stack.enter_context(_swap(resolving, "call", call))
+    stack.enter_context(swap(processing, "call", call))
+    stack.enter_context(swap(resolving, "call", call))
     return stack
 
 
@@ -269,7 +182,7 @@ def stale_balance() -> AbstractContextManager[Any]:
                 balance.minor = before[0]
         return found
 
-    return _swap(rows, "lock_accounts", lock)
+    return swap(rows, "lock_accounts", lock)
 
 
 def fee_loses_a_cent() -> AbstractContextManager[Any]:
@@ -280,7 +193,7 @@ def fee_loses_a_cent() -> AbstractContextManager[Any]:
         fee = values["fee"]
         return real(**values | {"fee": fee - 1 if fee % 2 else fee})
 
-    return _swap(postings, "capture", capture)
+    return swap(postings, "capture", capture)
 
 
 def reserve_not_released() -> AbstractContextManager[Any]:
@@ -294,7 +207,7 @@ def reserve_not_released() -> AbstractContextManager[Any]:
 
     stack = ExitStack()
     for module in (refunding, outcomes, resolving, operations):
-        stack.enter_context(_swap(module, "fail_refund", fail))
+        stack.enter_context(swap(module, "fail_refund", fail))
     return stack
 
 
@@ -314,16 +227,16 @@ def replay_not_idempotent() -> AbstractContextManager[Any]:
 
     real = jobs.revive
     stack = ExitStack()
-    stack.enter_context(_swap(jobs, "revive", revive))
-    stack.enter_context(_swap(operations, "_judged", judged))
+    stack.enter_context(swap(jobs, "revive", revive))
+    stack.enter_context(swap(operations, "_judged", judged))
     return stack
 
 
 def poison_for_ever() -> AbstractContextManager[Any]:
     """A job that always fails, or kills its worker, is put back without end."""
     stack = ExitStack()
-    stack.enter_context(_swap(runner, "MAX_FAILURES", 10**9))
-    stack.enter_context(_swap(runner, "MAX_CRASHES", 10**9))
+    stack.enter_context(swap(runner, "MAX_FAILURES", 10**9))
+    stack.enter_context(swap(runner, "MAX_CRASHES", 10**9))
 
     async def deliver(rt: Any, job: Any) -> None:
         raise ValueError("poison")
@@ -338,7 +251,7 @@ def cancel_while_unknown() -> AbstractContextManager[Any]:
     """A cancel ends a payment although a call about it is an open question."""
     from app.payments import operations
 
-    return _swap(operations, "payable", lambda _attempts: False)
+    return swap(operations, "payable", lambda _attempts: False)
 
 
 def tenant_missing() -> AbstractContextManager[Any]:
@@ -353,7 +266,7 @@ def tenant_missing() -> AbstractContextManager[Any]:
 
         return work
 
-    return _swap(operations, "lock", without(lock))
+    return swap(operations, "lock", without(lock))
 
 
 def sent_before_reserved() -> AbstractContextManager[Any]:
@@ -368,7 +281,7 @@ def sent_before_reserved() -> AbstractContextManager[Any]:
         change.job("payments.send_refund", queue="psp", args=ids)
         return made
 
-    return _swap(operations, "new_refund", new_refund)
+    return swap(operations, "new_refund", new_refund)
 
 
 def no_jitter() -> AbstractContextManager[Any]:
@@ -379,7 +292,7 @@ def no_jitter() -> AbstractContextManager[Any]:
 
     stack = ExitStack()
     for module in (processing, runner):
-        stack.enter_context(_swap(module, "backoff", backoff))
+        stack.enter_context(swap(module, "backoff", backoff))
     return stack
 
 
@@ -404,8 +317,8 @@ def refunds_not_locked() -> AbstractContextManager[Any]:
         payment.amount_refunded += amount
 
     stack = ExitStack()
-    stack.enter_context(_swap(operations, "lock", unlocked))
-    stack.enter_context(_swap(operations, "_take_room", take))
+    stack.enter_context(swap(operations, "lock", unlocked))
+    stack.enter_context(swap(operations, "_take_room", take))
     return stack
 
 
