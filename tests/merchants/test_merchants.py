@@ -57,6 +57,56 @@ async def test_settings_change_with_before_and_after(rt: Runtime) -> None:
     assert row.after == {"name": "New name", "step_up_limit": 10}
 
 
+async def test_terms_change_with_before_and_after(rt: Runtime) -> None:
+    shop, other = await make_shop(rt), await make_shop(rt, "Another")
+    wanted: dict[str, Any] = {
+        "fee_basis_points": 90,
+        "fee_fixed": 10,
+        "fee_return": False,
+        "settle_delay_seconds": 0,
+        "overdraft_limit": 500,
+    }
+    assert set(wanted) == set(operations.TERMS)
+    await change(rt, "terms", shop, **wanted)
+    async with rt.sessions.read() as session:
+        kept = await queries.merchant(session, merchant_id=shop.id)
+        untouched = await queries.merchant(session, merchant_id=other.id)
+        (row, _created), _ = await audit.page(session, merchant_id=shop.id, livemode=False)
+    usual = {name: getattr(shop, name) for name in wanted}
+    assert {name: getattr(kept, name) for name in wanted} == wanted
+    assert {name: getattr(untouched, name) for name in wanted} == usual
+    assert (row.action, row.object_id) == ("merchant.terms_changed", shop.id)
+    assert (row.before, row.after) == (usual, wanted)
+
+
+async def test_terms_of_the_same_values_are_no_change(rt: Runtime) -> None:
+    shop = await make_shop(rt)
+    kept = await change(rt, "terms", shop, fee_fixed=25, fee_return=True)
+    assert kept.updated_at == shop.updated_at
+    assert await story(rt, shop) == ["merchant.created"]
+
+
+async def test_the_platforms_terms_do_not_reach_an_owners_settings(rt: Runtime) -> None:
+    shop = await make_shop(rt)
+    for name, value in (("name", "x"), ("step_up_limit", 0), ("disabled_at", None)):
+        with pytest.raises(Invalid):
+            await change(rt, "terms", shop, fee_fixed=1, **{name: value})
+    assert await story(rt, shop) == ["merchant.created"]
+
+
+async def test_terms_of_a_shop_that_does_not_exist_are_not_found(rt: Runtime) -> None:
+    async with rt.sessions.begin() as session:
+        with pytest.raises(NotFound):
+            await operations.change_terms(
+                session,
+                ids=rt.ids,
+                now=rt.clock(),
+                actor=SYSTEM,
+                merchant_id="mer_none",
+                changes={"fee_fixed": 1},
+            )
+
+
 async def test_a_change_to_the_same_values_is_none(rt: Runtime) -> None:
     shop = await make_shop(rt)
     await change(rt, "settings", shop, currency="EUR")

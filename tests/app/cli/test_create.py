@@ -1,6 +1,5 @@
 """A shop, its key and the first people can be made from the command line."""
 
-import asyncio
 import base64
 import json
 from pathlib import Path
@@ -14,48 +13,29 @@ from app.accounts.letters import ENROL
 from app.accounts.processing import use_link
 from app.audit import queries as audit
 from app.cli import console, local_keys
-from app.cli.main import main
 from app.merchants import queries as merchants
 from app.runtime import Runtime
 from app.settings import SettingsError
-from tests.support.runtime import KEY
 
 HERE = Origin("192.0.2.1", "Tests", "req_1")
-
-
-@pytest.fixture
-def counterfoil(
-    rt: Runtime,
-    database_url: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Any:
-    """Run a command in a thread, because it has an event loop of its own."""
-    key = base64.b64encode(KEY).decode()
-    for name, value in {
-        "DATABASE_URL": database_url,
-        "SEALING_KEYS": f"k1:{key}",
-        "PEPPER": key,
-        "PUBLIC_URL": "https://pay.example.com",
-        "DATA_DIR": str(tmp_path),
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("REDIS_URL", raising=False)
-
-    async def run(*words: str) -> tuple[int, str, str]:
-        code = await asyncio.to_thread(main, [*words])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 async def test_from_nothing_to_a_shop_with_an_owner_and_a_key(
     counterfoil: Any, rt: Runtime
 ) -> None:
     code, out, _ = await counterfoil(
-        "create-merchant", "--name", "Book shop", "--currency", "chf", "--fee-fixed", "30", "--json"
+        "create-merchant",
+        "--name",
+        "Book shop",
+        "--currency",
+        "chf",
+        "--fee-fixed",
+        "30",
+        "--fee-return",
+        "no",
+        "--step-up-limit",
+        "7",
+        "--json",
     )
     assert code == 0
     shop = json.loads(out)["merchant_id"]
@@ -80,7 +60,8 @@ async def test_from_nothing_to_a_shop_with_an_owner_and_a_key(
         kept = await merchants.merchant(session, merchant_id=shop)
         rows, _ = await audit.page(session, merchant_id=shop, livemode=True)
     assert (identity.livemode, identity.scopes) == (True, frozenset({"ledger:read"}))
-    assert (kept.currency, kept.fee_fixed) == ("chf", 30)
+    assert (kept.currency, kept.fee_fixed, kept.fee_return) == ("chf", 30, False)
+    assert (kept.step_up_limit, kept.overdraft_limit) == (7, 0)
     assert {(row.action, row.actor_name) for row in rows} == {
         ("merchant.created", "create-merchant"),
         ("member.added", "create-user"),
