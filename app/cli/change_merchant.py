@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("merchant", metavar="ID", help="the shop, mer_...")
     terms.add_arguments(parser)
     switch = parser.add_mutually_exclusive_group()
-    switch.add_argument("--disable", action="store_true", help="its API keys stop to work")
+    switch.add_argument("--disable", action="store_true", help="its API keys stop working")
     switch.add_argument("--enable", action="store_true", help="its API keys work again")
 
 
