@@ -1,10 +1,11 @@
 """The one writer of a ledger: takes waiting postings and records them, a batch a transaction."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import structlog
-from sqlalchemy import bindparam, case, or_, select, update
+from sqlalchemy import CompoundSelect, bindparam, case, or_, select, union_all, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -31,16 +32,6 @@ _COLUMNS = (
     PostingRow.answer_job,
 )
 
-_WAITING = (
-    select(PostingRow.ledger_id, PostingRow.id)
-    .where(
-        PostingRow.ledger_id.in_(bindparam("ledgers", expanding=True)),
-        PostingRow.status == "waiting",
-    )
-    .order_by(PostingRow.id)
-    .limit(bindparam("most"))
-)
-
 log = structlog.get_logger(__name__)
 
 
@@ -52,17 +43,33 @@ async def write_batch(rt: Runtime, *, ledger_id: str, owner: str, limit: int = 5
 async def write_batches(
     rt: Runtime, *, ledger_ids: Sequence[str], owner: str, limit: int = 500
 ) -> int:
-    """Answer up to `limit` waiting postings of some ledgers; return how many were answered.
+    """Answer up to `limit` waiting postings of each ledger; return how many were answered.
 
+    One look finds those of all; a long backlog of one holds up none of the others.
     0: nothing waits, or another owner holds the lease. A posting that cannot be recorded is
     stamped `failed` and put into the dead letters; the others go on.
     """
     async with rt.sessions.read() as session:
-        found = await session.execute(_WAITING, {"ledgers": list(ledger_ids), "most": limit})
+        wanted = {f"ledger{n}": name for n, name in enumerate(ledger_ids)}
+        found = await session.execute(_waiting(len(ledger_ids)), wanted | {"most": limit})
         waiting: dict[str, list[int]] = {}
         for ledger_id, posting_id in found:
             waiting.setdefault(ledger_id, []).append(posting_id)
-    return sum([await _write(rt, name, owner, ids) for name, ids in sorted(waiting.items())])
+    return sum([await _write(rt, name, owner, sorted(ids)) for name, ids in waiting.items()])
+
+
+@cache
+def _waiting(ledgers: int) -> CompoundSelect[Any]:
+    """Return the statement that finds what waits in so many ledgers: ledger0, ledger1, …, most."""
+    of_each = [
+        select(PostingRow.ledger_id, PostingRow.id)
+        .where(PostingRow.ledger_id == bindparam(f"ledger{n}"), PostingRow.status == "waiting")
+        .order_by(PostingRow.id)
+        .limit(bindparam("most"))
+        .subquery()
+        for n in range(ledgers)
+    ]
+    return union_all(*[select(one.c.ledger_id, one.c.id) for one in of_each])
 
 
 async def _write(rt: Runtime, ledger_id: str, owner: str, ids: Sequence[int]) -> int:

@@ -57,6 +57,18 @@ async def test_a_capture_moves_each_account_and_keeps_the_balance_before_and_aft
     assert [(a.version, a.merchant_id, a.livemode) for a in made] == [(4, SHOP, False)]
 
 
+async def test_a_long_backlog_of_one_ledger_holds_up_none_of_the_others(rt: Runtime) -> None:
+    await record(rt, *[captured(n) for n in range(1, 5)], captured(5, livemode=True))
+    ledgers = [LEDGER, "live:0"]
+    assert await writer.write_batches(rt, ledger_ids=ledgers, owner="w1", limit=2) == 3
+    answered = await rows(rt, PostingRow, PostingRow.status == "accepted")
+    assert [(row.ledger_id, row.livemode) for row in answered] == [
+        (LEDGER, False),
+        (LEDGER, False),
+        ("live:0", True),
+    ]
+
+
 async def test_nothing_waiting_is_answered_with_zero(rt: Runtime) -> None:
     assert await writer.write_batch(rt, ledger_id=LEDGER, owner="w1") == 0
     await write(rt, captured(1))
