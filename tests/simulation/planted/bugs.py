@@ -233,17 +233,16 @@ def replay_not_idempotent() -> AbstractContextManager[Any]:
 
 
 def poison_for_ever() -> AbstractContextManager[Any]:
-    """A job that always fails, or kills its worker, is put back without end."""
+    """A job that always fails is put back without end."""
     stack = ExitStack()
     stack.enter_context(swap(runner, "MAX_FAILURES", 10**9))
-    stack.enter_context(swap(runner, "MAX_CRASHES", 10**9))
 
-    async def deliver(rt: Any, job: Any) -> None:
+    async def capture(rt: Any, job: Any) -> None:
         raise ValueError("poison")
 
     from workers.jobs import JOBS
 
-    stack.enter_context(mock.patch.dict(JOBS, {"payments.fetch_fee": runner.Known(deliver)}))
+    stack.enter_context(mock.patch.dict(JOBS, {"payments.capture": runner.Known(capture)}))
     return stack
 
 
