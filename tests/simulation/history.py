@@ -32,6 +32,7 @@ _AGAIN = 3600.0
 _HOPES = 4.0
 _WARM = 3
 _played: list[int] = []
+_MOST_STATEMENTS = 60_000  # Several times what the longest history takes: it goes round in circles.
 _SETTLES_WITHIN = timedelta(days=8)  # Of virtual time, after the faults have ended.
 
 
@@ -317,9 +318,9 @@ class History:
     async def _settle(self) -> None:
         """Wait until nothing is left to do; shops and admins do their part."""
         world = self.world
-        ends = world.now() + _SETTLES_WITHIN
+        began, ends = world.now(), world.now() + _SETTLES_WITHIN
         number = 0
-        while world.now() < ends:
+        while world.now() < ends and world.statements < _MOST_STATEMENTS:
             number += 1
             await asyncio.sleep(3)
             for merchant_id, payment_id in world.rows(_HELD):
@@ -329,7 +330,7 @@ class History:
             # The letters first: what waits behind one is finished by nobody else.
             if not await self.retry_letters() and not world.unfinished():
                 return
-        world.broken("I21", f"not at rest after {_SETTLES_WITHIN}: {world.unfinished()}")
+        world.broken("I21", f"not at rest after {world.now() - began}: {world.unfinished()}")
 
 
 def play(seed: int, *, payments: int = PAYMENTS) -> Ended:

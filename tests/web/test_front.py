@@ -171,7 +171,7 @@ async def on(rt: Runtime, clock: Clock, **changes: Any) -> tuple[Litestar, httpx
 
 
 async def test_the_public_name_alone_is_served_beyond_loopback(rt: Runtime, clock: Clock) -> None:
-    changes = {"public_url": "https://pay.example", "bind_host": "192.0.2.1"}
+    changes = {"public_url": "https://pay.example", "bind_host": "192.0.2.1", "docs_public": True}
     made, client = await on(rt, clock, **changes)
     async with client:
         assert (await client.get("/v1/openapi.json")).status_code == 200
