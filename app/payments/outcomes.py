@@ -9,7 +9,7 @@ from typing import cast
 
 import structlog
 
-from app.payments.attempts import charged
+from app.payments.attempts import charged, installation_of
 from app.payments.change import Change, attempts_of
 from app.payments.ending import close, unwanted, without_effect
 from app.payments.holding import keep_back
@@ -33,7 +33,7 @@ async def apply(change: Change, attempt: Attempt, result: Result) -> Ruling:
     if attempt.state in ATTEMPT_FINAL or _frozen(attempt, result):
         return DONE
     _remember(attempt, result)
-    if result.cls in {"succeeded", "authorized"} and not _as_asked(change, attempt, result):
+    if result.cls in {"succeeded", "authorized"} and not await _as_asked(change, attempt, result):
         result.cls = "mismatch"
     if result.cls == "mismatch":
         return await _mismatch(change, attempt, result)
@@ -70,10 +70,11 @@ def _remember(attempt: Attempt, result: Result) -> None:
     attempt.page_expires_at = result.page_expires_at or attempt.page_expires_at
 
 
-def _as_asked(change: Change, attempt: Attempt, result: Result) -> bool:
+async def _as_asked(change: Change, attempt: Attempt, result: Result) -> bool:
     """Tell whether the PSP did what was asked: amount, currency, mode and owner."""
     if attempt.kind == "void":
         return True  # What it found instead is compared with the attempt that it belongs to.
+    ours = await installation_of(change.session, change.rt)  # Here it may be asked for first.
     # A capture acts on an intent of another amount: what counts is what was taken of it.
     amount = result.amount_captured if attempt.kind == "capture" else result.amount
     return (
@@ -81,7 +82,7 @@ def _as_asked(change: Change, attempt: Attempt, result: Result) -> bool:
         and result.currency in {None, attempt.currency}
         and result.livemode in {None, attempt.livemode}
         and (attempt.kind == "capture" or result.attempt_id in {None, attempt.id})
-        and result.installation in {None, change.rt.installation}
+        and result.installation in {None, ours}
     )
 
 
@@ -303,7 +304,7 @@ async def _void(change: Change, attempt: Attempt, result: Result) -> Ruling:
     if target.state in ATTEMPT_FINAL:
         return await hold_changed(change, target, result)
     _remember(target, result)
-    if not _as_asked(change, target, result):
+    if not await _as_asked(change, target, result):
         return await _mismatch(change, target, result)
     return await _charge(change, target, result)
 

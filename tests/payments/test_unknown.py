@@ -67,6 +67,22 @@ async def test_a_confirm_that_did_succeed_is_found_when_it_is_to_be_closed(
     await story.end()
 
 
+@pytest.mark.parametrize("fault", ["lost", "never"])
+async def test_a_look_is_the_first_work_of_a_process(rt: Runtime, psp: BookPsp, fault: str) -> None:
+    """A kill's finding: what was charged was held to be another system's, and waited for a person.
+
+    A worker that has just begun does not know its installation yet.
+    """
+    story = await Story.begin(rt, psp)
+    psp.script.extend(["ok", fault])
+    made = await story.charge()
+    (attempt,), _ = await story.attempts(made.id)
+    rt.installation = None
+    await resolve(rt, attempt_id=attempt.id)
+    assert (await story.get(made.id)).status == "succeeded"
+    await story.end()
+
+
 async def test_a_replay_that_is_under_way_is_not_sent_a_second_time(
     rt: Runtime, psp: BookPsp
 ) -> None:
