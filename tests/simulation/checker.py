@@ -284,6 +284,13 @@ def unknown_is_held(world: "World") -> None:
     )
     for (name,) in world.rows(query):
         world.broken("I16", f"{name} needs a person and has no open review")
+    # A person's time is asked for a reason only: here the PSP took a wrong amount.
+    query = "SELECT r.attempt_id, r.payment_id FROM reviews r WHERE r.kind = 'mismatch'"
+    for name, payment_id in world.rows(query):
+        intents = [one for one in world.book.intents.values() if one.payment_id == payment_id]
+        amounts = world.rows("SELECT amount FROM payments WHERE id = ?", payment_id)
+        if all(one.amount == amounts[0][0] for one in intents):
+            world.broken("I16", f"{name} was held for review, and the PSP took the right amount")
 
 
 def actions_are_audited(world: "World") -> None:
