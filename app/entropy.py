@@ -1,19 +1,19 @@
 """Random bytes, fetched from the system a page at a time."""
 
-import itertools
 import os
 import threading
 from collections.abc import Callable
 
 _PAGE = 4096
 _KEY = 32
-_forks = itertools.count(1)
 _fork = 0
 
 
 def _forked() -> None:
-    global _fork  # noqa: PLW0603 - one process has one number.
-    _fork = next(_forks)
+    # The hook knows no instance, and asking for the process's number each time would be a system
+    # call, which is what a page of bytes saves.
+    global _fork  # noqa: PLW0603 - see above.
+    _fork += 1
 
 
 os.register_at_fork(after_in_child=_forked)

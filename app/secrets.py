@@ -34,11 +34,6 @@ class Sealer:
         self._pepper = pepper
         self._random = random_bytes
 
-    @property
-    def current_key_id(self) -> str:
-        """The id of the key that new values are sealed under."""
-        return self._current
-
     def seal(self, value: bytes, place: str) -> str:
         """Seal `value` for `place`."""
         nonce = self._random(12)

@@ -122,6 +122,7 @@ def test_functions_are_short() -> None:
         lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
         return [f"{name}: {lines}" for name, lines in lengths.items() if lines > FUNCTION_LIMIT]
 
+    # A migration is a list of tables that is written once and read from its top to its end.
     sources = [path for path in tracked("*.py") if "migrations/versions" not in name_of(path)]
     assert offences(sources, too_long) == {}
 

@@ -35,11 +35,6 @@ _COLUMNS = (
 log = structlog.get_logger(__name__)
 
 
-async def write_batch(rt: Runtime, *, ledger_id: str, owner: str, limit: int = 500) -> int:
-    """Answer up to `limit` waiting postings of a ledger; as `write_batches`."""
-    return await write_batches(rt, ledger_ids=[ledger_id], owner=owner, limit=limit)
-
-
 async def write_batches(
     rt: Runtime, *, ledger_ids: Sequence[str], owner: str, limit: int = 500
 ) -> int:

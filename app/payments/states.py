@@ -38,7 +38,6 @@ REFUND_MOVES: dict[str, frozenset[str]] = {
 }
 
 ATTEMPT_FINAL = frozenset({"succeeded", "declined", "rejected", "not_sent", "closed"})
-ATTEMPT_OPEN = frozenset({"created", "sent", "open", "unknown", "needs_review"})
 LANE = frozenset({"charge", "capture", "void"})  # One of these at a time on a payment.
 ATTEMPT_MOVES: dict[str, frozenset[str]] = {
     # Back to created: the request surely did not leave us, or was turned away unread; the same

@@ -12,7 +12,7 @@ from app.psp.port import PspEvent, RefundSeen
 from app.psp.registry import SANDBOX
 from app.runtime import Runtime
 from tests.payments.story import Story
-from tests.support.psp import BookPsp
+from tests.support.psp import BookPsp, Charge
 
 
 async def _receive(rt: Runtime, event_id: str, **fields: Any) -> bool:
@@ -310,10 +310,8 @@ async def test_what_an_event_cannot_settle_is_in_the_dead_letters(
     await story.end()
 
 
-async def test_money_from_a_page_that_was_held_to_be_refused_is_recorded(
-    rt: Runtime, psp: BookPsp
-) -> None:
-    """Seed 161 of the simulation: the first request came late, after its replay was refused."""
+async def _late_page(rt: Runtime, psp: BookPsp) -> tuple[Story, str, Charge, dict[str, Any]]:
+    """Have a page refused, and its request carried out all the same, after that, and paid."""
     story = await Story.begin(rt, psp)
     psp.script.append("rejected")
     made = await story.create()
@@ -328,11 +326,34 @@ async def test_money_from_a_page_that_was_held_to_be_refused_is_recorded(
         "attempt_id": attempt.id,
         "installation": rt.installation,
     }
+    return story, made.id, charge, about
+
+
+async def test_money_from_a_page_that_was_held_to_be_refused_is_recorded(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """Seed 161 of the simulation: the first request came late, after its replay was refused."""
+    story, payment_id, _, about = await _late_page(rt, psp)
     psp.looks.append("lost")
     assert await _receive(rt, "evt_1", **about)
     await story.work()
     assert await _states(rt) == ["received"]
     await story.hurry()
     assert await _states(rt) == ["applied"]
-    assert (await story.get(made.id)).status == "succeeded"
+    assert (await story.get(payment_id)).status == "succeeded"
+    await story.end()
+
+
+async def test_a_wrong_amount_from_such_a_page_waits_for_a_person(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    story, payment_id, charge, about = await _late_page(rt, psp)
+    charge.amount += 7
+    charge.captured = charge.amount
+    assert await _receive(rt, "evt_1", **about)
+    await story.work()
+    held = await story.get(payment_id)
+    assert (held.status, held.status_reason) == ("processing", "held_for_review")
+    letters = {(job.kind, job.args.get("attempt_id")) for job in await story.dead()}
+    assert ("janitor.resolve", about["attempt_id"]) in letters
     await story.end()

@@ -73,7 +73,7 @@ async def record(rt: Runtime, *wanted: Posting) -> None:
 async def write(rt: Runtime, *wanted: Posting) -> int:
     """Record postings and have them written at once."""
     await record(rt, *wanted)
-    return await writer.write_batch(rt, ledger_id=LEDGER, owner="w1")
+    return await writer.write_batches(rt, ledger_ids=[LEDGER], owner="w1")
 
 
 async def plant(rt: Runtime, **changes: object) -> None:

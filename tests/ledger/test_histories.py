@@ -125,7 +125,7 @@ async def test_a_random_history_ends_where_plain_arithmetic_ends(rt: Runtime, se
     for _ in range(8):
         await record(rt, *[model.next() for _ in range(model.random.randint(1, 40))])
         limit = model.random.choice((3, 500))
-        while await writer.write_batch(rt, ledger_id=LEDGER, owner="w1", limit=limit):
+        while await writer.write_batches(rt, ledger_ids=[LEDGER], owner="w1", limit=limit):
             pass
     assert await answers(rt) == model.expected
     assert "refused" in model.expected
@@ -146,14 +146,14 @@ async def test_a_writer_cut_at_any_point_leaves_whole_batches_only(rt: Runtime) 
     for step in range(0, 120, 3):
         await record(rt, *[captured(number + extra) for extra in range(3)])
         number += 3
-        task = asyncio.create_task(writer.write_batch(rt, ledger_id=LEDGER, owner="w1"))
+        task = asyncio.create_task(writer.write_batches(rt, ledger_ids=[LEDGER], owner="w1"))
         for _ in range(step):
             await asyncio.sleep(0)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
         assert await broken(rt) == []
-    while await writer.write_batch(rt, ledger_id=LEDGER, owner="w1"):
+    while await writer.write_batches(rt, ledger_ids=[LEDGER], owner="w1"):
         pass
     assert await answers(rt) == ["accepted"] * number
     assert len(await rows(rt, Entry)) == 4 * number
@@ -164,7 +164,7 @@ async def test_an_answer_job_that_cannot_be_made_fails_its_posting_alone(rt: Run
     await record(rt, captured(1))
     await plant(rt, answer_job={"accepted": {"kind": "payments.send_refund"}})
     await record(rt, captured(2))
-    assert await writer.write_batch(rt, ledger_id=LEDGER, owner="w1") == 3
+    assert await writer.write_batches(rt, ledger_ids=[LEDGER], owner="w1") == 3
     assert await answers(rt) == ["accepted", "failed", "accepted"]
     (dead,) = await jobs_of(rt, writer.DEAD_LETTER)
     assert "KeyError: 'queue'" in (dead.reason or "")

@@ -133,7 +133,7 @@ async def test_an_unreadable_posting_is_told_without_its_transfers(rt: Runtime) 
     values = operations.row(captured(1), now=rt.clock()) | {"transfers": [["what"]]}
     async with rt.sessions.begin() as session:
         await session.execute(insert(PostingRow).values(**values))
-    assert await writer.write_batch(rt, ledger_id=LEDGER, owner="w1") == 1
+    assert await writer.write_batches(rt, ledger_ids=[LEDGER], owner="w1") == 1
     async with rt.sessions.read() as session:
         (told,) = await queries.payment_postings(
             session, merchant_id=SHOP, livemode=False, payment_id="pay_1"
@@ -157,7 +157,7 @@ async def test_waiting_for_a_position_ends_when_it_is_reached(rt: Runtime) -> No
     await record(rt, captured(1))
     waiting = asyncio.create_task(wait(rt, 4, seconds=20))
     await asyncio.sleep(0.02)
-    await writer.write_batch(rt, ledger_id=LEDGER, owner="w1")
+    await writer.write_batches(rt, ledger_ids=[LEDGER], owner="w1")
     assert await waiting == 0
 
 
@@ -168,7 +168,7 @@ async def test_latest_waits_for_what_was_recorded_before_and_for_nothing_later(r
     waiting = asyncio.create_task(wait(rt, "latest", seconds=20))
     await asyncio.sleep(0.05)
     await record(rt, captured(3))
-    assert await writer.write_batch(rt, ledger_id=LEDGER, owner="w1", limit=1) == 1
+    assert await writer.write_batches(rt, ledger_ids=[LEDGER], owner="w1", limit=1) == 1
     assert await waiting == 0
     assert await wait(rt, "latest") == 1
 
@@ -207,7 +207,7 @@ async def test_a_dead_posting_is_written_after_its_retry(rt: Runtime) -> None:
     held = await claim(rt)
     await processing.retry_posting(rt, held)
     assert held.finished
-    assert await writer.write_batch(rt, ledger_id=LEDGER, owner="w1") == 1
+    assert await writer.write_batches(rt, ledger_ids=[LEDGER], owner="w1") == 1
     assert await answers(rt) == ["accepted", "accepted"]
     assert [job.state for job in await jobs_of(rt)] == ["done"]
     lines = await rows(rt, Entry, Entry.account_id == account("merchant_available"))
@@ -219,7 +219,7 @@ async def test_a_retry_of_an_answered_posting_changes_nothing(rt: Runtime) -> No
     await write(rt, captured(1))
     held = await claim(rt)
     await processing.retry_posting(rt, held)
-    await writer.write_batch(rt, ledger_id=LEDGER, owner="w1")
+    await writer.write_batches(rt, ledger_ids=[LEDGER], owner="w1")
     with pytest.raises(jobs.LeaseLost):
         await processing.retry_posting(rt, held)
     assert await answers(rt) == ["accepted", "accepted"]

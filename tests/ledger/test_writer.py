@@ -70,9 +70,9 @@ async def test_a_long_backlog_of_one_ledger_holds_up_none_of_the_others(rt: Runt
 
 
 async def test_nothing_waiting_is_answered_with_zero(rt: Runtime) -> None:
-    assert await writer.write_batch(rt, ledger_id=LEDGER, owner="w1") == 0
+    assert await writer.write_batches(rt, ledger_ids=[LEDGER], owner="w1") == 0
     await write(rt, captured(1))
-    assert await writer.write_batch(rt, ledger_id=LEDGER, owner="w1") == 0
+    assert await writer.write_batches(rt, ledger_ids=[LEDGER], owner="w1") == 0
 
 
 async def test_the_same_posting_twice_is_recorded_once(rt: Runtime) -> None:
@@ -88,7 +88,9 @@ async def test_the_same_key_with_another_amount_is_refused_loudly(rt: Runtime) -
 
 async def test_a_limit_leaves_the_rest_for_the_next_batch(rt: Runtime) -> None:
     await record(rt, *[captured(number) for number in range(5)])
-    sizes = [await writer.write_batch(rt, ledger_id=LEDGER, owner="w1", limit=2) for _ in range(4)]
+    sizes = [
+        await writer.write_batches(rt, ledger_ids=[LEDGER], owner="w1", limit=2) for _ in range(4)
+    ]
     assert sizes == [2, 2, 1, 0]
 
 
@@ -251,7 +253,7 @@ async def test_a_posting_that_the_database_refuses_is_found_by_halving(rt: Runti
     await record(rt, *[captured(number) for number in range(7)])
     bad = (await rows(rt, PostingRow))[4]
     await refuse_entries_of(rt, bad.id)
-    assert await writer.write_batch(rt, ledger_id=LEDGER, owner="w1") == 7
+    assert await writer.write_batches(rt, ledger_ids=[LEDGER], owner="w1") == 7
     assert await answers(rt) == ["accepted"] * 4 + ["failed"] + ["accepted"] * 2
     (dead,) = await jobs(rt, "ledger.posting")
     assert "not this one" in (dead.reason or "")
@@ -264,7 +266,7 @@ async def test_a_ledger_that_is_out_of_step_stops_instead_of_failing_postings(rt
         await session.execute(update(Ledger).values(last_seq=1))
     await record(rt, captured(2))
     with pytest.raises(DBAPIError):
-        await writer.write_batch(rt, ledger_id=LEDGER, owner="w1")
+        await writer.write_batches(rt, ledger_ids=[LEDGER], owner="w1")
     assert await answers(rt) == ["accepted", "waiting"]
 
 
@@ -273,17 +275,17 @@ async def test_another_writer_waits_for_the_lease_and_raises_the_fence_when_it_t
 ) -> None:
     await write(rt, captured(1))
     await record(rt, captured(2))
-    assert await writer.write_batch(rt, ledger_id=LEDGER, owner="w2") == 0
+    assert await writer.write_batches(rt, ledger_ids=[LEDGER], owner="w2") == 0
     assert await answers(rt) == ["accepted", "waiting"]
     (held,) = await rows(rt, Ledger, Ledger.id == LEDGER)
     async with rt.sessions.begin() as session:
         await session.execute(update(Ledger).values(lease_until=db.now(-1.0)))
-    assert await writer.write_batch(rt, ledger_id=LEDGER, owner="w2") == 1
+    assert await writer.write_batches(rt, ledger_ids=[LEDGER], owner="w2") == 1
     (taken,) = await rows(rt, Ledger, Ledger.id == LEDGER)
     assert (taken.owner, taken.fence) == ("w2", held.fence + 1)
     # The old holder comes back from a long pause and finds that it is not the writer any more.
     await record(rt, captured(3))
-    assert await writer.write_batch(rt, ledger_id=LEDGER, owner="w1") == 0
+    assert await writer.write_batches(rt, ledger_ids=[LEDGER], owner="w1") == 0
 
 
 async def test_writers_that_start_together_answer_each_posting_once(rt: Runtime) -> None:
@@ -291,7 +293,10 @@ async def test_writers_that_start_together_answer_each_posting_once(rt: Runtime)
 
     async def run(owner: str) -> int:
         return sum(
-            [await writer.write_batch(rt, ledger_id=LEDGER, owner=owner, limit=7) for _ in range(7)]
+            [
+                await writer.write_batches(rt, ledger_ids=[LEDGER], owner=owner, limit=7)
+                for _ in range(7)
+            ]
         )
 
     written = await asyncio.gather(*[run(f"w{number}") for number in range(4)])
@@ -303,7 +308,8 @@ async def test_writers_that_start_together_answer_each_posting_once(rt: Runtime)
 async def test_the_two_modes_have_ledgers_of_their_own(rt: Runtime) -> None:
     await write(rt, captured(1), captured(2, livemode=True))
     assert await answers(rt) == ["accepted", "waiting"]
-    assert await writer.write_batch(rt, ledger_id=chart.ledger_of(livemode=True), owner="w1") == 1
+    live = [chart.ledger_of(livemode=True)]
+    assert await writer.write_batches(rt, ledger_ids=live, owner="w1") == 1
     assert sorted((line.ledger_id, line.seq) for line in await rows(rt, Entry))[:5] == [
         ("live:0", 1),
         ("live:0", 2),

@@ -68,6 +68,13 @@ class Story:
         await self.work()
         return await self.get(made.id)
 
+    async def uncertain(self, fault: str) -> tuple[str, Attempt]:
+        """Charge so that nobody knows the outcome; `fault` is `lost` or `never`, of the confirm."""
+        self.psp.script.extend(["ok", fault])
+        made = await self.charge()
+        (attempt,), _ = await self.attempts(made.id)
+        return made.id, attempt
+
     async def work(self) -> None:
         """Run all that is due until nothing is."""
         await self.runner.drain()

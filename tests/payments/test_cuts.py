@@ -51,7 +51,7 @@ async def _void(story: Story) -> str:
 async def _refund(story: Story) -> str:
     paid = await story.charge()
     await story.refund(paid.id, 4_000)
-    await writer.write_batch(story.rt, ledger_id="test:0", owner="test")
+    await writer.write_batches(story.rt, ledger_ids=["test:0"], owner="test")
     return paid.id
 
 

@@ -74,12 +74,10 @@ async def test_a_look_is_the_first_work_of_a_process(rt: Runtime, psp: BookPsp, 
     A worker that has just begun does not know its installation yet.
     """
     story = await Story.begin(rt, psp)
-    psp.script.extend(["ok", fault])
-    made = await story.charge()
-    (attempt,), _ = await story.attempts(made.id)
+    payment_id, attempt = await story.uncertain(fault)
     rt.installation = None
     await resolve(rt, attempt_id=attempt.id)
-    assert (await story.get(made.id)).status == "succeeded"
+    assert (await story.get(payment_id)).status == "succeeded"
     await story.end()
 
 
@@ -88,9 +86,7 @@ async def test_a_replay_that_is_under_way_is_not_sent_a_second_time(
 ) -> None:
     """Seed 57 of the simulation: two looks at one attempt found nothing, one after the other."""
     story = await Story.begin(rt, psp)
-    psp.script.extend(["ok", "never"])
-    made = await story.charge()
-    (attempt,), _ = await story.attempts(made.id)
+    payment_id, attempt = await story.uncertain("never")
     rulings = []
 
     async def second() -> None:
@@ -100,7 +96,7 @@ async def test_a_replay_that_is_under_way_is_not_sent_a_second_time(
     await resolve(rt, attempt_id=attempt.id)
     assert [ruling.reason for ruling in rulings] == ["The call itself is still under way."]
     assert len(_sent(psp, "confirm")) == 2
-    assert (await story.get(made.id)).status == "succeeded"
+    assert (await story.get(payment_id)).status == "succeeded"
     await story.end()
 
 

@@ -27,7 +27,7 @@ async def post(rt: Runtime, *wanted: Posting) -> None:
     async with rt.sessions.begin() as session:
         for posting in wanted:
             await operations.record(session, posting, now=rt.clock())
-    await writer.write_batch(rt, ledger_id="test:0", owner="w1")
+    await writer.write_batches(rt, ledger_ids=["test:0"], owner="w1")
 
 
 def _times(rt: Runtime) -> dict[str, Any]:

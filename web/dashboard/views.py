@@ -6,7 +6,6 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.ledger.queries import Line
-from app.payments import schemas
 from app.payments.explain import decline_words
 from app.payments.models import Payment
 from app.payments.queries import payment_shapes
@@ -51,11 +50,6 @@ def face_of(row: Payment) -> str:
 def psp_name(psp: str) -> str:
     """Return how a PSP is called in pages."""
     return _PSPS.get(psp, psp.title())
-
-
-def is_refundable(row: Payment) -> bool:
-    """Tell whether anything of a payment can still be refunded."""
-    return schemas.refundable(row) > 0
 
 
 async def items(session: AsyncSession, *, rt: Runtime, rows: Sequence[Payment]) -> list[Item]:

@@ -100,7 +100,7 @@ def test_a_wrong_port_of_the_environment_is_a_wrong_setting(tmp_path: Path) -> N
 def test_keys_are_not_made_where_others_can_connect(tmp_path: Path) -> None:
     code, said = run(tmp_path, BIND_HOST="0.0.0.0")  # noqa: S104 - it must be refused
     assert code == 2
-    for name in ("PUBLIC_URL", "SEALING_KEYS", "PEPPER"):
+    for name in ("PUBLIC_URL", "SEALING_KEYS", "PEPPER", "SANDBOX_SECRET_KEY"):
         assert f"{name} is missing" in said
     assert not (tmp_path / "keys").exists()
 
