@@ -9,11 +9,11 @@ from typing import Any, ClassVar, TypeVar
 
 import aiosqlite
 import msgspec
-from sqlalchemy import Engine, MetaData, event
+from sqlalchemy import Connection, Engine, MetaData, event
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, Session, SessionTransaction
 
 from app import quiet
 from app.columns import Utc as Utc
@@ -91,7 +91,7 @@ def make_engine(
     statement_timeout: float = 5.0,
     connect: Callable[[], Awaitable[Any]] | None = None,
 ) -> AsyncEngine:
-    """Return an engine that begins transactions as money needs it (trap 0.1 on SQLite).
+    """Return an engine. On SQLite it begins no transaction by itself: `Sessions` does.
 
     `pool_timeout` is how many seconds one waits for a free connection. `statement_timeout` in
     seconds holds on PostgreSQL; 0 means none (commands and exports). `connect` opens SQLite
@@ -154,15 +154,6 @@ def _configure_sqlite(engine: Engine) -> None:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @event.listens_for(engine, "begin")
-    def begun(connection: Any) -> None:
-        # The driver would begin only at the first write, which leaves the reads before it
-        # outside of the transaction: lost updates, and no error (trap 0.1).
-        options = connection.get_execution_options()
-        if not options.get("counterfoil_lone", False):
-            write = options.get("counterfoil_write", False)
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
 
 def is_transient(error: BaseException) -> bool:
     """Tell whether a whole transaction may simply be run again: it left nothing behind."""
@@ -171,6 +162,21 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, OperationalError) and "database is locked" in str(error.orig):
         return True
     return getattr(error.orig, "sqlstate", None) in _RETRY_STATES
+
+
+class _Session(Session):
+    """A session whose transactions begin as its engine says."""
+
+
+@event.listens_for(_Session, "after_begin")
+def _begun(_session: Session, transaction: SessionTransaction, connection: Connection) -> None:
+    # The driver would begin only at the first write, which leaves the reads before it outside of
+    # the transaction: lost updates, and no error (trap 0.1). A listener of the session and not of
+    # the engine: an engine that anybody listens to looks for listeners at every step of every
+    # statement.
+    statement = connection.get_execution_options().get("counterfoil_begin")
+    if statement is not None and not transaction.nested:
+        connection.exec_driver_sql(statement)
 
 
 class Sessions:
@@ -186,14 +192,14 @@ class Sessions:
         self.engine = engine
         self._patience = patience  # Seconds in the queue of writers, as in that of connections.
         self.sqlite = engine.dialect.name == "sqlite"
-        self._write = engine.execution_options(counterfoil_write=True)
-        # A lone statement commits by itself: BEGIN and COMMIT would be two round trips, and on
-        # SQLite two ways into the driver's thread.
-        self._lone = (
-            engine.execution_options(counterfoil_lone=True)
-            if self.sqlite
-            else engine.execution_options(isolation_level="AUTOCOMMIT")
-        )
+        if self.sqlite:
+            self._write = engine.execution_options(counterfoil_begin="BEGIN IMMEDIATE")
+            self._snapshot = engine.execution_options(counterfoil_begin="BEGIN")
+            self._lone = engine
+        else:
+            self._write = self._snapshot = engine
+            # A lone statement commits by itself: BEGIN and COMMIT would be two round trips.
+            self._lone = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._after_commit = after_commit
         # Writers of one process queue here in order; left to fight over the file with
         # SQLite's own waiting they starve each other for seconds.
@@ -216,7 +222,7 @@ class Sessions:
 
     def snapshot(self) -> AbstractAsyncContextManager[AsyncSession]:
         """Open a read transaction, for what must agree with itself across statements."""
-        return self._open(self.engine, nullcontext())
+        return self._open(self._snapshot, nullcontext())
 
     @asynccontextmanager
     async def _open(
@@ -226,7 +232,9 @@ class Sessions:
         try:
             async with (
                 turn,
-                AsyncSession(engine, expire_on_commit=False) as session,
+                AsyncSession(
+                    engine, sync_session_class=_Session, expire_on_commit=False
+                ) as session,
                 session.begin(),
             ):
                 try:

@@ -36,7 +36,10 @@ def _render_item(kind: str, value: Any, autogen: AutogenContext) -> str | Litera
 def _migrate(connection: Connection) -> None:
     sqlite = connection.dialect.name == "sqlite"
     with connection.begin():
-        if not sqlite:
+        if sqlite:
+            # The driver begins nothing by itself, and a migration is done whole or not at all.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
             # Two deploys at once: the second one waits and then finds nothing to do. Only this
             # wait may be long; what a migration itself locks must be free within 2 s.
             connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
@@ -68,7 +71,7 @@ async def _run() -> None:
             connection.cursor().execute("PRAGMA foreign_keys=OFF")
 
     try:
-        async with engine.execution_options(counterfoil_write=True).connect() as connection:
+        async with engine.connect() as connection:
             await connection.run_sync(_migrate)
     finally:
         await engine.dispose()

@@ -7,7 +7,6 @@ from collections.abc import Coroutine
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from app import db
 from app.runtime import Runtime
 from tests.simulation.driver import Connection
 from tests.simulation.loop import OWNER
@@ -111,4 +110,4 @@ class Process:
         self.world.broken("I19", f"a transaction opened to read has written: {statement[:80]}")
 
     def micros(self) -> int:
-        return db.to_micros(self.world.now())
+        return self.world.micros()

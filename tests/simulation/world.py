@@ -73,6 +73,7 @@ _ENDED_TOO_SOON = """
   WHERE p.status IN ('canceled', 'failed', 'expired')
     AND a.kind IN ('charge', 'checkout', 'capture') AND a.state IN ('sent', 'unknown')"""
 BEGINS = datetime(2026, 3, 2, 9, tzinfo=UTC)
+_BEGINS_MICROS = db.to_micros(BEGINS)
 _FOLDER = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # Memory, where there is some.
 _shared: list[AsyncEngine] = []
 _templates: list[Path] = []
@@ -170,6 +171,10 @@ class World:
     def now(self) -> datetime:
         return BEGINS + timedelta(microseconds=round(self.loop.time() * 1_000_000))
 
+    def micros(self) -> int:
+        """Return the same in microseconds since 1970, which is asked for at every statement."""
+        return _BEGINS_MICROS + round(self.loop.time() * 1_000_000)
+
     def latency(self) -> float:
         """Return how long a statement takes."""
         return 0.0 if self._quick else self.random.expovariate(2000)
@@ -221,7 +226,7 @@ class World:
         """
         for payment_id, status, attempt_id in self.rows(_ENDED_TOO_SOON):
             self.broken("I6", f"{payment_id} is {status}, and {attempt_id} is an open question")
-        micros = db.to_micros(self.now())
+        micros = self.micros()
         (timed,) = self.rows(_TIMED, micros, micros - 10_000_000)
         awake = [one for one in self.living("worker") if isinstance(one, Worker) and not one.frozen]
         for one in awake:

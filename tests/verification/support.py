@@ -151,8 +151,7 @@ async def spoil(rt: Runtime, statement: str) -> None:
     """Change rows behind the application's back: triggers, checks and foreign keys are off."""
     if rt.sessions.sqlite:
         async with rt.sessions.engine.connect() as connection:
-            # Of the connection, and refused inside of a transaction.
-            await connection.exec_driver_sql("COMMIT")
+            # Of the connection; they would do nothing inside of a transaction, and none is open.
             await connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
             await connection.exec_driver_sql("PRAGMA ignore_check_constraints = ON")
             for verb in ("update", "delete"):

@@ -6,11 +6,9 @@ from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, c
 from typing import Any
 from unittest import mock
 
-from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
 from app import db, jobs
-from tests.simulation import world as worlds
 from tests.simulation.worker import Worker
 from web.api import idempotent
 
@@ -22,25 +20,15 @@ def swap(where: Any, name: str, value: Any) -> AbstractContextManager[Any]:
     return mock.patch.object(where, name, value)
 
 
-@contextmanager
-def plain_begin() -> Iterator[None]:
+def plain_begin() -> AbstractContextManager[Any]:
     """SQLite: a writing transaction begins as if it only read."""
+    real = db.Sessions.begin
 
-    def begin(connection: Any) -> None:
-        if not connection.get_execution_options().get("counterfoil_lone", False):
-            connection.exec_driver_sql("BEGIN")
+    def begin(sessions: db.Sessions) -> Any:
+        sessions._write = sessions._snapshot
+        return real(sessions)
 
-    made = worlds.shared_engine().sync_engine
-    listeners = list(made.dispatch.begin)
-    for listener in listeners:
-        event.remove(made, "begin", listener)
-    event.listen(made, "begin", begin)
-    try:
-        yield
-    finally:
-        event.remove(made, "begin", begin)
-        for listener in listeners:
-            event.listen(made, "begin", listener)
+    return swap(db.Sessions, "begin", begin)
 
 
 def key_not_scoped() -> AbstractContextManager[Any]:
