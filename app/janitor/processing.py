@@ -51,11 +51,22 @@ async def _seconds(rt: Runtime, attempt_id: str) -> float:
 
 async def sweep(rt: Runtime) -> int:
     """Take up attempts whose check is overdue and whose job was lost; returns how many."""
+    # A job that waits, because the PSP may not be asked just now, is not lost.
+    waiting = select(Job.id).where(
+        Job.payment_id == Attempt.payment_id,
+        Job.kind == _RESOLVE,
+        Job.state == "due",
+        Job.args["attempt_id"].as_string() == Attempt.id,
+    )
 
     async def work(session: AsyncSession) -> int:
         query = (
             select(Attempt)
-            .where(Attempt.next_check_at < db.now(-10.0), Attempt.state.in_(_OPEN))
+            .where(
+                Attempt.next_check_at < db.now(-10.0),
+                Attempt.state.in_(_OPEN),
+                ~waiting.exists(),
+            )
             .order_by(Attempt.next_check_at)
             .limit(_SWEEP)
             .with_for_update(skip_locked=True)

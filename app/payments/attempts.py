@@ -37,6 +37,7 @@ class Step(msgspec.Struct, kw_only=True):
     reference: str | None
     request: Request
     retry: bool = False  # It went out before, so it counts against the budget of retries.
+    before: str | None = None  # The attempt's last step before this one.
 
     @property
     def operation(self) -> str:
@@ -146,7 +147,9 @@ async def send(change: Change, attempt: Attempt, step: str, *, replay: bool = Fa
     """Note that a step is about to be sent; from the commit on its outcome is open."""
     request = request_of(change, attempt)
     key = f"{request.installation}:{attempt.id}:{step}"
-    retry = replay or (attempt.first_sent_at is not None and attempt.step == step)
+    # A step that follows on a replay has not been sent before: it is none.
+    before = attempt.step
+    retry = attempt.first_sent_at is not None and before == step
     attempt.state = "unknown" if replay else "sent"
     attempt.step = step
     attempt.first_sent_at = attempt.first_sent_at or change.now
@@ -156,8 +159,16 @@ async def send(change: Change, attempt: Attempt, step: str, *, replay: bool = Fa
     kind = "replay" if replay else "request"
     reference = attempt.psp_reference or request.psp_reference
     noted = _call(change, attempt, request, kind=kind, step=step, key=key, reference=reference)
-    noted.retry = retry
+    noted.retry, noted.before = retry, before
     return noted
+
+
+def not_let_out(attempt: Attempt, step: Step) -> None:
+    """Take back that a step was sent: our own gate kept it, and to send it later is no retry."""
+    if step.kind in {"request", "replay"} and not step.retry:
+        attempt.step = step.before
+        if step.before is None:
+            attempt.first_sent_at = None
 
 
 def too_short(change: Change, attempt: Attempt) -> bool:

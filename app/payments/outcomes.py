@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 NOT_FOUND = "not_found"  # The code of an attempt that the PSP does not know any more.
 _CONCLUSIVE = frozenset({"succeeded", "authorized", "declined", "closed"})
 STILL_UNKNOWN = "The PSP has not said for a day what became of it. We go on asking."
+_ASK_AGAIN = 20.0  # Seconds, at most, until a look-up that nobody answered is made again.
 _SLOW_PSP = 60.0  # Seconds between looks at what the PSP itself has not decided, at first.
 
 
@@ -164,14 +165,23 @@ async def _again(change: Change, attempt: Attempt, result: Result) -> Ruling:
     return Ruling("again", why, result.retry_after)
 
 
-def unknown(change: Change, attempt: Attempt, result: Result) -> Ruling:
-    """It may or may not have happened: say so, and look at it again on schedule."""
+def unknown(
+    change: Change, attempt: Attempt, result: Result, *, unanswered: bool = False
+) -> Ruling:
+    """It may or may not have happened: say so, and look at it again on schedule.
+
+    `unanswered` is a look-up of which nothing was heard. It has told nothing, so the schedule does
+    not move on; a PSP that comes back after an hour is asked within half a minute.
+    """
     attempt.state, attempt.updated_at = "unknown", change.now
     since = attempt.first_sent_at or attempt.created_at
     seconds = next_check(attempt.checks, since=since, now=change.now)
+    if unanswered and change.now - since < REVIEW_AFTER:
+        soon = min(seconds, _ASK_AGAIN)
+        seconds = change.rt.ids.uniform(soon / 2, soon)
     if result.retry_after is not None:
         seconds = max(seconds, min(result.retry_after, 3600.0))
-    attempt.checks += 1
+    attempt.checks += not unanswered
     attempt.misses += 1 if result.cls == "not_found" else 0
     attempt.next_check_at = change.now + timedelta(seconds=seconds)
     _overdue(change, attempt)

@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 _BASE = 1.0
 _CAP = 3600.0
 _CAP_HOSTED = 30.0  # A customer waits on our page for the PSP's.
+_CAP_AWAY = 60.0  # It never left us: the gate keeps the PSP from being asked too often.
 _MESSAGE = 500  # Characters of what a PSP says that are kept.
 _GIVE_UP = timedelta(hours=24)
 _TRIED_AGAIN = frozenset({None, "held_for_operator", "psp_unavailable"})
@@ -334,7 +335,8 @@ async def _finish(
         raise NotNow(ruling.seconds or 0.0, ruling.reason)
     if ruling.action == "again":
         give_up(job, rt, ruling.reason)
-        cap = _CAP_HOSTED if step.request.kind == "checkout" else _CAP
+        cap = _CAP_AWAY if result.cls == "not_sent" else _CAP
+        cap = _CAP_HOSTED if step.request.kind == "checkout" else cap
         raise Postpone(
             backoff(rt, job.tries, cap=cap, at_least=ruling.seconds or 0.0), ruling.reason
         )
@@ -351,6 +353,8 @@ async def _apply(
     if attempt is None:
         raise Bury("The attempt does not exist.")
     await attempts.complete_call(change, step, result, duration)
+    if result.turned_away:
+        attempts.not_let_out(attempt, step)
     ruling = await outcomes.apply(change, attempt, result)
     follow = await follow_up(rt, change, attempt, step, ruling)
     await change.save()

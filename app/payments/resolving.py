@@ -102,6 +102,7 @@ async def _settle(rt: Runtime, step: Step, result: Result, duration: float) -> _
             return None, DONE
         await attempts.complete_call(change, step, result, duration)
         if result.turned_away:
+            attempts.not_let_out(attempt, step)
             return None, _not_now(change, attempt, result.retry_after, result.message)
         settled = await _judge(rt, change, attempt, step, result)
         await change.save()
@@ -124,6 +125,8 @@ async def _judge(
             return None, await _closed_out(change, attempt, result)
         if step.kind == "replay" and result.cls == "rejected" and attempt.kind == "checkout":
             return None, _page_anew(change, attempt, result)
+        if step.kind == "lookup" and result.cls in _FAILED_LOOKS:
+            return None, outcomes.unknown(change, attempt, result, unanswered=True)
     ruling = await outcomes.apply(change, attempt, result)
     return await follow_up(rt, change, attempt, step, _quiet(ruling)), ruling
 

@@ -19,6 +19,7 @@ FEWEST_IN_RAMP = 3  # The probe and two more: a PSP that is only half back is le
 IN_A_ROW = 5
 FIRST = 5.0
 LONGEST = 60.0
+LONGEST_LOOKUP = 15.0  # A look-up asks for little, and what is unknown waits for it.
 PROBE = 30.0  # Longer than any deadline: a probe without a word by then died with its worker.
 
 
@@ -67,6 +68,7 @@ class Breaker(msgspec.Struct):
     era: int = 0  # Calls of an earlier era say nothing about this one.
     in_a_row: int = 0
     next_at: float = 0.0  # Of the ramp: when its next call may begin.
+    longest: float = LONGEST  # Seconds from one probe to the next, at most.
     window: list[tuple[int, int, int]] = []  # (second, calls, failures), oldest first.
 
     def wait(self, now: float) -> float:
@@ -81,6 +83,11 @@ class Breaker(msgspec.Struct):
         self.until = now + PROBE
         self.era += 1
         return True
+
+    def try_now(self, now: float) -> None:
+        """Let the next probe go out at once: there is a sign that it would be answered."""
+        if self.state == "open":
+            self.until = min(self.until, now)
 
     def rate(self, now: float, full: float) -> float:
         """Return the calls a second that are allowed now, where `full` is the usual limit."""
@@ -134,7 +141,7 @@ class Breaker(msgspec.Struct):
 
     def _open(self, reason: str, now: float, jitter: Jitter) -> None:
         self._enter("open", now)
-        longest = min(LONGEST, FIRST * 2.0**self.opened)
+        longest = min(self.longest, FIRST * 2.0**self.opened)
         self.opened = min(self.opened + 1, 6)
         self.until = now + jitter(longest * 0.8, longest)
         self.era += 1

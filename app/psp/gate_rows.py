@@ -14,12 +14,13 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import db
-from app.psp.breaker import Breaker, Jitter, Seen
+from app.psp.breaker import LONGEST, LONGEST_LOOKUP, Breaker, Jitter, Seen
 from app.psp.models import PspGate
 from app.psp.pace import Budget, Pace
 
 SHARED = "all"
-OPERATIONS = ("capture", "charge", "checkout", "lookup", "refund", "void")
+LOOKUP = "lookup"
+OPERATIONS = ("capture", "charge", "checkout", LOOKUP, "refund", "void")
 WITHIN = 1.0  # Seconds that a call waits in its place for its starting time, at most.
 _AHEAD = 0.25  # Seconds of its own demand that a process reserves at once.
 _GONE = 10.0  # Seconds after which a process that says nothing has no calls in flight.
@@ -82,6 +83,10 @@ async def exchange(
         if name in report.seen:
             era, seen = report.seen[name]
             breaker.take_in(seen, now, era=era, jitter=jitter)
+    if before[LOOKUP][0] != "ramp" and breakers[LOOKUP].state == "ramp":
+        # It answers look-ups again. What waits longer for its next probe is tried now, too.
+        for breaker in breakers.values():
+            breaker.try_now(now)
     shared = rows[SHARED].data
     pace, budget = Pace(shared["next_at"]), Budget(shared["tokens"], shared["tokens_at"])
     budget.move(now, firsts=report.firsts, retries=report.retries)
@@ -197,6 +202,7 @@ def _breaker(row: PspGate) -> Breaker:
             "since": row.since.timestamp(),
             "reason": row.reason or "",
             "until": row.next_probe_at.timestamp() if row.next_probe_at else 0.0,
+            "longest": LONGEST_LOOKUP if row.operation == LOOKUP else LONGEST,
         },
         Breaker,
     )

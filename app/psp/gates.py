@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.db import Sessions
 from app.ids import Ids
 from app.psp.breaker import Breaker, Outcome, Seen
+from app.psp.gate_rows import LOOKUP as LOOKUP
 from app.psp.gate_rows import (
     OPERATIONS,
     SHARED,
@@ -27,13 +28,13 @@ from app.psp.gate_rows import (
     database_moment,
     exchange,
 )
+from app.psp.pace import RETRY_FLOOR, RETRY_MOST
 from app.psp.port import Result
 from app.settings import Settings
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
-LOOKUP = "lookup"
 _FRESH = 1.0  # Seconds for which a process goes by what it knows.
 _LATE = 0.1  # A starting time that was missed by more is lost, so that calls do not bunch.
 _UNASKED = 0.05  # Of the rate: what an idle connection allows a process without asking first.
@@ -100,6 +101,14 @@ class _Gate:
         for name, times in answer.slots.items():
             self.slots.setdefault(name, deque()).extend(times)
 
+    def retries_left(self, now: float) -> float:
+        """Return how many retries the budget holds, with what time has added since it was read.
+
+        Nobody reads it again while everybody waits for it.
+        """
+        passed = max(0.0, now - self.looked_at) if self.looked_at is not None else 0.0
+        return min(RETRY_MOST, self.tokens + passed * RETRY_FLOOR) - self.report.retries
+
     def slot(self, operation: str, now: float) -> float | None:
         """Return a starting time that is ours already, or one that needs no asking."""
         usual = self.breakers[operation].state == "closed"
@@ -136,7 +145,7 @@ class Gates:
             gate.probing[operation] = now + _SPREAD
         if gate.full_until.get(operation, 0.0) > now:
             return self._turned_away(_FULL, "The PSP gets as many calls as it may.")
-        if retry and gate.tokens - gate.report.retries < 1:
+        if retry and gate.retries_left(now) < 1:
             return self._turned_away(_SPREAD, "The budget of retries at this PSP is spent.")
         return None
 
@@ -146,7 +155,9 @@ class Gates:
         for gate in self._gates.values():
             now = self._now(gate)
             for name, breaker in gate.breakers.items():
-                if breaker.wait(now) or gate.full_until.get(name, 0.0) > now:
+                # One job is enough to probe with; the others would be taken up in vain.
+                probed = breaker.state != "closed" and gate.probing.get(name, 0.0) > now
+                if breaker.wait(now) or probed or gate.full_until.get(name, 0.0) > now:
                     held.append(fair_key(gate.connection_id, name))
         return held
 

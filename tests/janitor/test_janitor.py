@@ -36,6 +36,13 @@ async def _hurry(rt: Runtime, payment_id: str) -> None:
         await janitor.hurry(session, ids=rt.ids, rt=rt, payment_id=payment_id)
 
 
+async def _wait(story: Story, payment_id: str) -> float:
+    """Return in how many seconds an attempt is looked at again."""
+    (attempt,), _ = await story.attempts(payment_id)
+    assert attempt.next_check_at is not None
+    return (attempt.next_check_at - attempt.updated_at).total_seconds()
+
+
 def _lookups(psp: BookPsp) -> int:
     return [step for step, _, _ in psp.requests].count("lookup")
 
@@ -80,15 +87,37 @@ async def test_each_miss_waits_longer_and_a_psp_may_ask_for_more(
     rt: Runtime, psp: BookPsp, clock: Clock
 ) -> None:
     story = await Story.begin(rt, psp)
-    payment_id = await _unknown(story)
-    psp.looks.extend(["lost"] * 3)
+    psp.script.extend(["never"] * 4)
+    payment_id = (await story.charge()).id
     waits = []
     for _ in range(3):
         await story.hurry()
-        (attempt,), _ = await story.attempts(payment_id)
-        assert attempt.next_check_at is not None
-        waits.append(round((attempt.next_check_at - attempt.updated_at).total_seconds()))
+        waits.append(round(await _wait(story, payment_id)))
     assert waits == [15, 60, 300]
+    await story.hurry()
+    assert (await story.get(payment_id)).status == "succeeded"
+    await story.end()
+
+
+async def test_a_look_that_nobody_answers_is_made_again_soon(
+    rt: Runtime, psp: BookPsp, clock: Clock
+) -> None:
+    """F19: it has told nothing, and the PSP may be back in the next minute."""
+    story = await Story.begin(rt, psp)
+    payment_id = await _unknown(story)
+    psp.looks.extend(["lost"] * 8)
+    waits = []
+    for _ in range(6):
+        clock.forward(minutes=20)
+        await story.hurry()
+        waits.append(await _wait(story, payment_id))
+    (attempt,), _ = await story.attempts(payment_id)
+    assert attempt.checks == 1
+    assert all(7 <= wait <= 15 for wait in waits)
+    clock.forward(hours=24)  # By now a person is asked, and what is stuck is asked about rarely.
+    await story.hurry()
+    assert await _wait(story, payment_id) > 80_000
+    psp.looks.clear()
     await story.hurry()
     assert (await story.get(payment_id)).status == "succeeded"
     await story.end()
@@ -110,6 +139,21 @@ async def test_a_look_whose_job_was_lost_is_taken_up_by_the_sweep(
     await story.work()
     assert (await story.get(payment_id)).status == "succeeded"
     assert await janitor.sweep(rt) == 0
+    await story.end()
+
+
+async def test_a_look_whose_job_waits_is_not_lost(rt: Runtime, psp: BookPsp) -> None:
+    """F19: an hour without the PSP makes no second job for each, again and again."""
+    story = await Story.begin(rt, psp)
+    first, second = await _unknown(story), await _unknown(story)
+    async with rt.sessions.begin() as session:
+        late = datetime.now(UTC) - timedelta(minutes=1)
+        await session.execute(update(Attempt).values(next_check_at=late))
+        gone = update(Job).where(Job.state == "due", Job.payment_id == second)
+        await session.execute(gone.values(state="done", finished_at=rt.clock()))
+    assert await janitor.sweep(rt) == 1
+    assert [job.payment_id for job in await _looks(rt) if job.state == "due"] == [first, second]
+    await story.work()
     await story.end()
 
 

@@ -2,11 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from sqlalchemy import select, update
 
 from app import jobs
 from app.jobs import Job
 from app.payments.processing import backoff
+from app.psp.gates import Gates, Permit, Shut
 from app.psp.models import PspGate
 from app.runtime import Runtime
 from app.verification import health
@@ -137,6 +139,33 @@ async def test_a_look_up_that_may_not_go_out_changes_nothing(rt: Runtime, psp: B
     await story.work()
     assert (await story.get(made.id)).status == "succeeded"
     assert psp.total() == AMOUNT
+    await story.end()
+
+
+async def test_what_our_own_gate_keeps_is_no_retry_later(
+    rt: Runtime, psp: BookPsp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F19: the budget of retries is for what a PSP has seen before."""
+    story = await Story.begin(rt, psp)
+    rt.made_gates = Gates(rt)
+    let_in, retries = rt.gates.enter, []
+
+    async def enter(*where: str, retry: bool = False) -> Permit | Shut:
+        retries.append(retry)
+        if len(retries) in {1, 3}:  # The first step is kept, and so is the second one.
+            return Shut(30.0, "The PSP gets as many calls as it may.")
+        return await let_in(*where, retry=retry)
+
+    monkeypatch.setattr(rt.gates, "enter", enter)
+    made = await story.charge()
+    (attempt,), _ = await story.attempts(made.id)
+    assert (attempt.state, attempt.step, attempt.first_sent_at) == ("created", None, None)
+    await story.hurry()
+    (attempt,), _ = await story.attempts(made.id)
+    assert (attempt.state, attempt.step) == ("created", "create")
+    await story.hurry()
+    assert (await story.get(made.id)).status == "succeeded"
+    assert retries == [False] * 4
     await story.end()
 
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from app.psp.breaker import FIRST, IN_A_ROW, LONGEST, PROBE, Breaker, Outcome, Seen
+from app.psp.breaker import FIRST, IN_A_ROW, LONGEST, LONGEST_LOOKUP, PROBE, Breaker, Outcome, Seen
 from app.psp.gate_rows import Report, hand_out
 from app.psp.pace import RETRY_FLOOR, RETRY_MOST, Budget, Pace
 
@@ -78,6 +78,18 @@ def test_the_wait_doubles_from_five_seconds_to_a_minute_and_starts_again_when_it
     assert (breaker.state, breaker.opened) == ("closed", 0)
     take(breaker, now + 61, *[NOT_SENT] * IN_A_ROW)
     assert breaker.wait(now + 61) == FIRST
+
+
+def test_look_ups_are_probed_more_often() -> None:
+    """F19: what is unknown is known within a minute of the PSP's return."""
+    breaker, now, waits = Breaker(longest=LONGEST_LOOKUP), 100.0, []
+    take(breaker, now, *[NOT_SENT] * IN_A_ROW)
+    for _ in range(4):
+        waits.append(breaker.wait(now))
+        now = breaker.until
+        assert breaker.probe(now)
+        take(breaker, now, FAILED)
+    assert waits == [FIRST, 10.0, LONGEST_LOOKUP, LONGEST_LOOKUP]
 
 
 def test_a_refused_credential_waits_for_a_minute_at_once_and_says_so() -> None:

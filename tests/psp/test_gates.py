@@ -56,10 +56,12 @@ async def worker(rt: Runtime, time: Time) -> Worker:
     return lambda: Gates(rt, moment=moment)
 
 
-async def calls(gates: Gates, *outcomes: Outcome, operation: str = "charge") -> list[Shut | None]:
+async def calls(
+    gates: Gates, *outcomes: Outcome, operation: str = "charge", retry: bool = False
+) -> list[Shut | None]:
     told: list[Shut | None] = []
     for outcome in outcomes:
-        permit = await gates.enter(CONNECTION, operation)
+        permit = await gates.enter(CONNECTION, operation, retry=retry)
         if isinstance(permit, Permit):
             await gates.leave(permit, outcome, outcome)
         told.append(permit if isinstance(permit, Shut) else None)
@@ -197,6 +199,35 @@ async def test_retries_beyond_a_tenth_wait(rt: Runtime, worker: Worker, time: Ti
     assert 100 <= retried <= 100 + 2 * 6 + 3
     assert gates.shut(CONNECTION, "charge", retry=True) is not None
     assert gates.shut(CONNECTION, "charge") is None
+    time.forward(2.0)  # Nobody calls meanwhile, so nobody reads the budget again.
+    assert gates.shut(CONNECTION, "charge", retry=True) is None
+    (told,) = await calls(gates, "ok", retry=True)
+    assert told is None
+
+
+async def test_what_answers_look_ups_again_is_tried_at_once(
+    rt: Runtime, worker: Worker, time: Time
+) -> None:
+    """F19: a charge need not wait out its own minute; and its probe is one job, not a batch."""
+    gates = worker()
+    for _ in range(6):
+        await calls(gates, *[NOT_SENT] * 5)
+        due = (await row(rt)).next_probe_at
+        assert due is not None
+        time.forward((due - time()).total_seconds() + 1.0)
+    await calls(gates, NOT_SENT)
+    await calls(gates, *[NOT_SENT] * 5, operation="lookup")
+    await gates.keep_up()
+    assert f"{CONNECTION}/charge/" in gates.held()
+    time.forward(6.0)
+    await calls(gates, OK, operation="lookup")
+    time.forward(1.0)
+    await gates.keep_up()
+    assert f"{CONNECTION}/charge/" not in gates.held()
+    assert gates.shut(CONNECTION, "charge") is None
+    assert f"{CONNECTION}/charge/" in gates.held()
+    assert await calls(gates, OK) == [None]
+    assert (await row(rt)).state == "ramp"
 
 
 async def test_a_slow_psp_has_so_many_places_and_no_more(rt: Runtime, worker: Worker) -> None:

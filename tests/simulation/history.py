@@ -32,7 +32,6 @@ _AGAIN = 3600.0
 _HOPES = 4.0
 _WARM = 3
 _played: list[int] = []
-_MOST_STATEMENTS = 60_000  # Several times what the longest history takes: it goes round in circles.
 _SETTLES_WITHIN = timedelta(days=8)  # Of virtual time, after the faults have ended.
 
 
@@ -54,6 +53,8 @@ class Ended(msgspec.Struct, kw_only=True):
 
 class History:
     """Plays one seed."""
+
+    most_statements = 60_000  # Several times the longest history: it goes round in circles.
 
     def __init__(self, seed: int, *, payments: int = PAYMENTS) -> None:
         self.seed = seed
@@ -320,7 +321,7 @@ class History:
         world = self.world
         began, ends = world.now(), world.now() + _SETTLES_WITHIN
         number = 0
-        while world.now() < ends and world.statements < _MOST_STATEMENTS:
+        while world.now() < ends and world.statements < self.most_statements:
             number += 1
             await asyncio.sleep(3)
             for merchant_id, payment_id in world.rows(_HELD):
