@@ -27,6 +27,9 @@ _CLUSTER = pytest.StashKey[Cluster]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let the caller choose the database."""
     parser.addoption("--database", choices=["sqlite", "postgres"], default="sqlite")
+    parser.addoption(
+        "--only-database", action="store_true", help="leave out tests that need no database"
+    )
     parser.addoption("--histories", type=int, default=16, help="histories of tests/machine")
     parser.addoption("--mutations", type=int, help="mutated events: to read, and as requests")
     parser.addoption("--examples", type=int, help="examples made up for each operation of the API")
@@ -48,6 +51,15 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit(f"PostgreSQL is needed for --database postgres: {error}", returncode=3)
     config.stash[_CLUSTER] = cluster
     os.environ[databases.SERVER] = cluster.url()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is the same on either database."""
+    if config.getoption("--only-database"):
+        needed = [one for one in items if "database_kind" in getattr(one, "fixturenames", ())]
+        same = set(items) - set(needed)
+        config.hook.pytest_deselected(items=[one for one in items if one in same])
+        items[:] = needed
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -15,11 +15,15 @@ from app.cli import browser, postgres
 _SOURCES = ("app", "web", "workers", "migrations", "tests", "e2e")
 # Of each run; more of both by hand, see the README. What plays whole lives has a part of its own:
 # it has a database of its own, and playing it twice would tell nothing.
-_HISTORIES = 300
+_HISTORIES = 1000
+# Seconds of a whole run by which the histories are to end, so that all of it takes 45 minutes at
+# most: a slow machine plays fewer, and says how many.
+_PLAYED_BY = 34 * 60.0
 _SWEPT = 10  # Each so many-th await of each flow.
 _NO_LIVES = "--ignore=tests/simulation"
 _KILLS = 40
 _LOST = 5  # pytest: no test was collected.
+_BEGAN = time.monotonic()
 
 
 class Part(msgspec.Struct):
@@ -107,14 +111,18 @@ def _sqlite(select: str | None) -> Part:
 
 
 def _postgres(select: str | None) -> Part:
-    command = _pytest(select, "tests", _NO_LIVES, "--database", "postgres", *_workers())
+    # What needs no database was run with the other one, and would tell the same again.
+    which = ["--database", "postgres", "--only-database"]
+    command = _pytest(select, "tests", _NO_LIVES, *which, *_workers())
     return Part("postgres", [command], missing=postgres.why_missing())
 
 
 def _simulation(select: str | None) -> Part:
     jobs = ["--jobs", _workers()[1]]
     sweep = ["python", "-m", "tests.simulation.sweep", "--every", str(_SWEPT), *jobs]
+    within = max(0.0, _PLAYED_BY - (time.monotonic() - _BEGAN))
     lives = ["python", "-m", "tests.simulation", "--seeds", f"0:{_HISTORIES}", *jobs]
+    lives += ["--within", f"{within:.0f}"]
     itself = _pytest(select, "tests/simulation")
     return Part("simulation", [itself] if select else [itself, sweep, lives])
 

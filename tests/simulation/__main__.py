@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.simulation import history, many
 from tests.simulation.history import Ended
 
+_FEWEST = 100  # What `--within` never cuts off.
 RECORD = Path(__file__).with_name("RECORD.md")
 
 
@@ -42,6 +43,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--story", action="store_true", help="tell everything that happened")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--payments", type=int, default=history.PAYMENTS)
+    parser.add_argument(
+        "--within",
+        type=float,
+        metavar="SECONDS",
+        help=f"begin no further one when they have passed, but {_FEWEST} in any case",
+    )
     parser.add_argument("--record", action="store_true", help=f"add a row to {RECORD.name}")
     wanted = parser.parse_args(arguments)
     many.quiet()
@@ -63,6 +70,10 @@ def main(arguments: list[str]) -> int:
             _tell(ended)
         if done % 100 == 0:
             _say(f"  {done} of {len(seeds)} histories, {failed} failed")
+        late = wanted.within is not None and time.monotonic() - began > wanted.within
+        if late and done >= _FEWEST:
+            _say(f"  no more than {done} of {len(seeds)}: {wanted.within:.0f} s have passed")
+            break
     seconds = time.monotonic() - began
     _say(f"{payments} payments, {faults} faults, {violations} violations in {seconds:.0f} s")
     if wanted.record:

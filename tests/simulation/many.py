@@ -43,7 +43,10 @@ def histories(seeds: range, jobs: int, payments: int) -> Iterator[Ended]:
         yield from (history.play(seed, payments=payments) for seed in seeds)
         return
     with pool(jobs) as processes:
-        yield from processes.map(partial(_one, payments=payments), seeds)
+        try:
+            yield from processes.map(partial(_one, payments=payments), seeds)
+        finally:
+            processes.shutdown(wait=True, cancel_futures=True)  # Whoever asked may want no more.
 
 
 def pool(jobs: int) -> ProcessPoolExecutor:

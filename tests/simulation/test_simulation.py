@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tests.simulation import __main__ as command
 from tests.simulation import history
 
 
@@ -44,3 +45,14 @@ def test_another_process_executes_the_same_statements() -> None:
         for _ in range(2)
     )
     assert first == second
+
+
+def test_no_further_history_is_begun_when_its_time_is_over(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "_FEWEST", 2)
+    asked = ["--seeds", "0:9", "--payments", "1", "--jobs", "1"]
+    assert command.main([*asked, "--within", "0"]) == 0
+    said = capsys.readouterr().out
+    assert "no more than 2 of 9" in said
+    assert "2 passed, 0 failed" in said

@@ -1,5 +1,7 @@
 """The test command runs on after a failure, and never takes a missing part for a success."""
 
+import time
+
 import pytest
 
 from app.cli import postgres
@@ -55,3 +57,16 @@ def test_a_machine_that_cannot_run_postgresql_is_told_why(monkeypatch: pytest.Mo
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     monkeypatch.setattr(postgres, "_KNOWN_FOLDERS", [])
     assert postgres.why_missing() == "there are no PostgreSQL binaries on this machine."
+
+
+def test_a_slow_machine_plays_fewer_histories_and_not_for_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def within(passed: float) -> float:
+        monkeypatch.setattr(command, "_BEGAN", time.monotonic() - passed)
+        lives = command._simulation(None).commands[-1]
+        assert "0:1000" in lives
+        return float(lives[lives.index("--within") + 1])
+
+    assert within(600.0) == pytest.approx(34 * 60 - 600, abs=2)
+    assert within(3600.0) == 0
