@@ -237,11 +237,16 @@ async def _refunds(rt: Runtime, job: Claim, event: ReceivedEvent, attempt: Attem
         raise Postpone(processing.backoff(rt, job.tries, cap=60.0, at_least=5.0), _NOT_LISTED)
     async with rt.sessions.read() as session:
         ours = await installation_of(session, rt)
-    for refund in seen:
-        if refund.installation == ours and refund.attempt_id is not None:
-            await _own(rt, attempt.payment_id, refund)
-        else:
-            await _adopt(rt, job, attempt.payment_id, refund)
+    # What failed makes room first; and one that finds none keeps no other one from being heard.
+    own = [one for one in seen if one.installation == ours and one.attempt_id is not None]
+    for refund in own:
+        await _own(rt, attempt.payment_id, refund)
+    by_hand = [one for one in seen if one not in own]
+    by_hand.sort(key=lambda one: one.status != "failed")
+    found_room = [await _adopt(rt, attempt.payment_id, refund) for refund in by_hand]
+    if not all(found_room):
+        processing.give_up(job, rt, _NO_ROOM)
+        raise Postpone(processing.backoff(rt, job.tries, cap=300.0, at_least=5.0), _NO_ROOM)
 
 
 async def _ask(rt: Runtime, connection_id: str, reference: str) -> list[RefundSeen]:
@@ -281,7 +286,7 @@ async def _own(rt: Runtime, payment_id: str, seen: RefundSeen) -> None:
     await rt.sessions.run(work)
 
 
-async def _adopt(rt: Runtime, job: Claim, payment_id: str, seen: RefundSeen) -> None:
+async def _adopt(rt: Runtime, payment_id: str, seen: RefundSeen) -> bool:
     async def work(session: AsyncSession) -> bool:
         change = await lock(session, rt, payment_id=payment_id)
         if change.payment.status in FINAL - {"succeeded"} and seen.status == "succeeded":
@@ -290,6 +295,4 @@ async def _adopt(rt: Runtime, job: Claim, payment_id: str, seen: RefundSeen) -> 
         await change.save()
         return found_room
 
-    if not await rt.sessions.run(work):
-        processing.give_up(job, rt, _NO_ROOM)
-        raise Postpone(processing.backoff(rt, job.tries, cap=300.0, at_least=5.0), _NO_ROOM)
+    return await rt.sessions.run(work)

@@ -154,6 +154,27 @@ async def test_a_refund_that_was_paid_and_is_taken_back_tells_the_shop_once(
     await story.end()
 
 
+async def test_a_refund_by_hand_takes_the_room_of_one_that_was_taken_back(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F27: the PSP lists the newest first, and nobody has told us yet that the other one failed."""
+    story = await Story.begin(rt, psp)
+    paid = await story.charge()
+    refund = await story.refund(paid.id, 6_000)
+    await story.work()
+    (charge,) = psp.charges.values()
+    back = psp.change_refund("failed")
+    hand = RefundSeen(psp_reference="re_hand", amount=7_000, currency="eur", status="succeeded")
+    charge.refunds = {"re_hand": hand, **charge.refunds}
+    await _refund_event(story, hand, charge.id)
+    assert (await story.get_refund(refund.id)).status == "failed"
+    assert (await story.get(paid.id)).amount_refunded == 7_000
+    await _refund_event(story, back, charge.id, 2)
+    assert await story.dead() == []
+    assert psp.total() == 3_000
+    await story.end()
+
+
 async def test_a_refund_made_by_hand_before_the_payment_was_known_is_adopted_with_it(
     rt: Runtime, psp: BookPsp
 ) -> None:
