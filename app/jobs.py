@@ -296,9 +296,12 @@ async def finish_many(session: AsyncSession, *, jobs: Sequence[Claim], now: date
 
 
 def told(job: Claim, *, now: datetime, what: str, why: str) -> list[dict[str, Any]]:
-    """Return the job's story with one line more."""
+    """Return the job's story with one line more; old tries are forgotten, what people did not."""
     line = {"at": now.isoformat(), "try": job.tries, "what": what, "why": redact(why, 500)}
-    return [*job.history, line][-_HISTORY:]
+    story = [*job.history, line]
+    tries = [at for at, one in enumerate(story) if one.get("what") in {"postponed", "failed"}]
+    forgotten = set(tries[: max(0, len(story) - _HISTORY)])
+    return [one for at, one in enumerate(story) if at not in forgotten]
 
 
 async def postpone(

@@ -163,3 +163,18 @@ async def test_jobs_are_finished_in_one_go_and_only_when_still_held(rt: Runtime)
     async with rt.sessions.read() as session:
         states = (await session.execute(select(Job.id, Job.state))).all()
     assert {job_id for job_id, state in states if state == "due"} == {held[0].id}
+
+
+def test_a_long_story_forgets_tries_and_not_what_people_did() -> None:
+    """F58: a day of tries counts from the last retry by a person."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    texts: Any = dict.fromkeys(("id", "kind", "queue", "fair_key"), "x")
+    counts: Any = dict.fromkeys(("version", "fence", "tries", "failures", "crashes"), 1)
+    claim = Claim(**texts, **counts, args={}, created_at=now)
+    claim.history = [{"at": now.isoformat(), "what": "retried", "why": "it is back"}]
+    for number in range(120):
+        claim.history = jobs.told(claim, now=now, what="postponed", why=f"no answer {number}")
+    assert len(claim.history) == 50
+    assert claim.history[0]["what"] == "retried"
+    assert claim.history[1]["why"] == "no answer 71"
+    assert claim.history[-1]["why"] == "no answer 119"

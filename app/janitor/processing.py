@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from functools import partial
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import db, jobs
@@ -51,12 +51,13 @@ async def _seconds(rt: Runtime, attempt_id: str) -> float:
 
 async def sweep(rt: Runtime) -> int:
     """Take up attempts whose check is overdue and whose job was lost; returns how many."""
-    # A job that waits, because the PSP may not be asked just now, is not lost.
+    # A job that runs, or waits because the PSP may not be asked just now, is not lost.
     waiting = select(Job.id).where(
         Job.payment_id == Attempt.payment_id,
         Job.kind == _RESOLVE,
         Job.state == "due",
         Job.args["attempt_id"].as_string() == Attempt.id,
+        or_(Job.owner.is_not(None), Job.run_at < db.now(60.0)),
     )
 
     async def work(session: AsyncSession) -> int:

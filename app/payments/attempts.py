@@ -38,6 +38,7 @@ class Step(msgspec.Struct, kw_only=True):
     request: Request
     retry: bool = False  # It went out before, so it counts against the budget of retries.
     before: str | None = None  # The attempt's last step before this one.
+    noted_at: datetime | None = None  # The attempt's `updated_at` as this step left it.
 
     @property
     def operation(self) -> str:
@@ -147,9 +148,7 @@ async def send(change: Change, attempt: Attempt, step: str, *, replay: bool = Fa
     """Note that a step is about to be sent; from the commit on its outcome is open."""
     request = request_of(change, attempt)
     key = f"{request.installation}:{attempt.id}:{step}"
-    # A step that follows on a replay has not been sent before: it is none.
-    before = attempt.step
-    retry = attempt.first_sent_at is not None and before == step
+    before, retry = attempt.step, sent_before(attempt, step)
     attempt.state = "unknown" if replay else "sent"
     attempt.step = step
     attempt.first_sent_at = attempt.first_sent_at or change.now
@@ -159,13 +158,22 @@ async def send(change: Change, attempt: Attempt, step: str, *, replay: bool = Fa
     kind = "replay" if replay else "request"
     reference = attempt.psp_reference or request.psp_reference
     noted = _call(change, attempt, request, kind=kind, step=step, key=key, reference=reference)
-    noted.retry, noted.before = retry, before
+    noted.retry, noted.before, noted.noted_at = retry, before, change.now
     return noted
 
 
+def sent_before(attempt: Attempt, step: str) -> bool:
+    """Tell whether a step of an attempt went out before; the one after it is no retry."""
+    return attempt.first_sent_at is not None and attempt.step == step
+
+
 def not_let_out(attempt: Attempt, step: Step) -> None:
-    """Take back that a step was sent: our own gate kept it, and to send it later is no retry."""
-    if step.kind in {"request", "replay"} and not step.retry:
+    """Take back that a step was sent: our own gate kept it, and to send it later is no retry.
+
+    Not where anybody has done anything about the attempt since: it may have been sent by them.
+    """
+    alone = attempt.updated_at == step.noted_at
+    if alone and step.kind in {"request", "replay"} and not step.retry:
         attempt.step = step.before
         if step.before is None:
             attempt.first_sent_at = None

@@ -4,7 +4,7 @@ A worker's own call, a look-up and a received event all end here, under the paym
 whichever comes first does the work and the others find it done.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import cast
 
 import structlog
@@ -25,7 +25,8 @@ log = structlog.get_logger(__name__)
 NOT_FOUND = "not_found"  # The code of an attempt that the PSP does not know any more.
 _CONCLUSIVE = frozenset({"succeeded", "authorized", "declined", "closed"})
 STILL_UNKNOWN = "The PSP has not said for a day what became of it. We go on asking."
-_ASK_AGAIN = 20.0  # Seconds, at most, until a look-up that nobody answered is made again.
+_ASK_AGAIN = 20.0  # Seconds, at most, until a look-up that nobody answered is made again,
+_ASK_FOR = timedelta(hours=6)  # for so long: what fails for longer is no outage.
 _SLOW_PSP = 60.0  # Seconds between looks at what the PSP itself has not decided, at first.
 
 
@@ -173,18 +174,19 @@ def unknown(
     `unanswered` is a look-up of which nothing was heard. It has told nothing, so the schedule does
     not move on; a PSP that comes back after an hour is asked within half a minute.
     """
+    before = attempt.updated_at
     attempt.state, attempt.updated_at = "unknown", change.now
     since = attempt.first_sent_at or attempt.created_at
     seconds = next_check(attempt.checks, since=since, now=change.now)
-    if unanswered and change.now - since < REVIEW_AFTER:
-        soon = min(seconds, _ASK_AGAIN)
-        seconds = change.rt.ids.uniform(soon / 2, soon)
+    unanswered = unanswered and change.now - since < _ASK_FOR
+    if unanswered:
+        seconds = change.rt.ids.uniform(_ASK_AGAIN / 2, _ASK_AGAIN)
     if result.retry_after is not None:
         seconds = max(seconds, min(result.retry_after, 3600.0))
     attempt.checks += not unanswered
     attempt.misses += 1 if result.cls == "not_found" else 0
     attempt.next_check_at = change.now + timedelta(seconds=seconds)
-    _overdue(change, attempt)
+    _overdue(change, attempt, before)
     payment = change.payment
     if attempt.kind in {"charge", "capture", "void"} and payment.status not in FINAL:
         if payment.cancel_requested_at is not None:
@@ -194,13 +196,18 @@ def unknown(
     return Ruling("look", result.message or "The outcome is unknown.", seconds)
 
 
-def _overdue(change: Change, attempt: Attempt) -> None:
-    """Ring for an outcome that is unknown for an hour; after a day ask a person as well."""
-    waits = change.now - (attempt.first_sent_at or attempt.created_at)
+def _overdue(change: Change, attempt: Attempt, before: datetime) -> None:
+    """Ring each hour for an outcome that is unknown for one; after a day ask a person as well.
+
+    `before` is when it was looked at last.
+    """
+    since = attempt.first_sent_at or attempt.created_at
+    waits = change.now - since
+    hours, rung = (int((at - since).total_seconds() // 3600) for at in (change.now, before))
     if waits < ALARM_AFTER:
         return
-    hours = int(waits.total_seconds() // 3600)
-    log.error("outcome_unknown_too_long", attempt_id=attempt.id, kind=attempt.kind, hours=hours)
+    if hours > rung:
+        log.error("outcome_unknown_too_long", attempt_id=attempt.id, kind=attempt.kind, hours=hours)
     if waits >= REVIEW_AFTER:
         change.review(attempt, "unknown_outcome", STILL_UNKNOWN)
 

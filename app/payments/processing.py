@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 _BASE = 1.0
 _CAP = 3600.0
 _CAP_HOSTED = 30.0  # A customer waits on our page for the PSP's.
-_CAP_AWAY = 60.0  # It never left us: the gate keeps the PSP from being asked too often.
+_CAP_AWAY = 60.0  # It had surely no effect, and the gate spares the PSP.
 _MESSAGE = 500  # Characters of what a PSP says that are kept.
 _GIVE_UP = timedelta(hours=24)
 _TRIED_AGAIN = frozenset({None, "held_for_operator", "psp_unavailable"})
@@ -182,7 +182,7 @@ def pass_gate(rt: Runtime, attempt: Attempt) -> None:
 
     Raises NotNow: what the transaction did is rolled back and done again.
     """
-    retry = attempt.first_sent_at is not None
+    retry = attempts.sent_before(attempt, _next_step(rt, attempt))
     shut = rt.gates.shut(attempt.connection_id, attempt.kind, retry=retry)
     if shut is not None:
         raise NotNow(shut.seconds, shut.reason)

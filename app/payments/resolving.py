@@ -156,25 +156,27 @@ async def _no_effect_so_far(
         return None, await outcomes.refused(change, attempt, result)
     sent = attempt.first_sent_at or attempt.created_at
     over = change.now - sent >= adapter.key_window
-    shut = rt.gates.shut(attempt.connection_id, attempt.kind, retry=True)
     if attempt.kind == "charge" and (over or unwanted(change, attempt)):
         if attempt.step == steps[0]:
             # What it made moves nothing before the next step, which was never sent.
             return None, await _not_charged(change, attempt, result)
-        if attempt.psp_reference is not None and shut is not None:
-            return None, _not_now(change, attempt, shut.seconds, shut.reason)
         if attempt.psp_reference is not None:
+            shut = rt.gates.shut(attempt.connection_id, "void")
+            if shut is not None:
+                return None, _not_now(change, attempt, shut.seconds, shut.reason)
             return attempts.close(change, attempt), DONE
     if attempt.kind == "capture" and result.cls == "next" and unwanted(change, attempt):
         return None, await without_effect(change, attempt, result)
     page_ends = attempts.request_of(change, attempt).expires_at
     if over or (page_ends is not None and change.now >= page_ends):
         return None, await _too_late(change, attempt, result)
-    if shut is not None:
-        return None, _not_now(change, attempt, shut.seconds, shut.reason)
     again = steps[-1] if result.cls == "next" else steps[0]
     if result.cls == "not_found" and attempt.psp_reference is not None:
         again = attempt.step or steps[0]
+    retry = attempts.sent_before(attempt, again)
+    shut = rt.gates.shut(attempt.connection_id, attempt.kind, retry=retry)
+    if shut is not None:
+        return None, _not_now(change, attempt, shut.seconds, shut.reason)
     return await attempts.send(change, attempt, again, replay=True), DONE
 
 

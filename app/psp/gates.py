@@ -139,14 +139,15 @@ class Gates:
         now, breaker = self._now(gate), gate.breakers[operation]
         if wait := breaker.wait(now):
             return self._turned_away(wait, f"The PSP is left alone: {breaker.reason}")
-        if breaker.state in {"open", "half_open"}:
-            if gate.probing.get(operation, 0.0) > now:
-                return self._turned_away(1.0, "The PSP is being probed.")
-            gate.probing[operation] = now + _SPREAD
+        probes = breaker.state in {"open", "half_open"}
+        if probes and gate.probing.get(operation, 0.0) > now:
+            return self._turned_away(1.0, "The PSP is being probed.")
         if gate.full_until.get(operation, 0.0) > now:
             return self._turned_away(_FULL, "The PSP gets as many calls as it may.")
         if retry and gate.retries_left(now) < 1:
             return self._turned_away(_SPREAD, "The budget of retries at this PSP is spent.")
+        if probes:
+            gate.probing[operation] = now + _SPREAD
         return None
 
     def held(self) -> list[str]:
@@ -156,7 +157,8 @@ class Gates:
             now = self._now(gate)
             for name, breaker in gate.breakers.items():
                 # One job is enough to probe with; the others would be taken up in vain.
-                probed = breaker.state != "closed" and gate.probing.get(name, 0.0) > now
+                shut = breaker.state in {"open", "half_open"}
+                probed = shut and gate.probing.get(name, 0.0) > now
                 if breaker.wait(now) or probed or gate.full_until.get(name, 0.0) > now:
                     held.append(fair_key(gate.connection_id, name))
         return held

@@ -7,9 +7,12 @@ from sqlalchemy import select, update
 
 from app import jobs
 from app.jobs import Job
+from app.payments import resolving
+from app.payments.models import PspCall
 from app.payments.processing import backoff
 from app.psp.gates import Gates, Permit, Shut
 from app.psp.models import PspGate
+from app.psp.port import Result
 from app.runtime import Runtime
 from app.verification import health
 from tests.payments.story import Story
@@ -166,6 +169,35 @@ async def test_what_our_own_gate_keeps_is_no_retry_later(
     await story.hurry()
     assert (await story.get(made.id)).status == "succeeded"
     assert retries == [False] * 4
+    await story.end()
+
+
+async def test_what_somebody_else_has_sent_meanwhile_stays_sent(rt: Runtime, psp: BookPsp) -> None:
+    """F04, F08: a look-up that was held up for a minute knows less than the one after it."""
+    story = await Story.begin(rt, psp)
+    psp.script.append("lost")  # The creation was done, so what follows is the confirmation.
+    made = await story.charge()
+    (attempt,), _ = await story.attempts(made.id)
+    late = await resolving.start_look_up(rt, attempt_id=attempt.id)
+    assert late is not None
+    seen = await rt.psp(late.connection_id).look_up(late.request, reference=None)
+    replay, _ = await resolving._settle(rt, late, seen, 0.1)
+    assert replay is not None
+    assert (replay.kind, replay.step, replay.before) == ("replay", "confirm", "create")
+    async with rt.sessions.begin() as session:  # It stands still; the next one gives it up.
+        long_ago = rt.clock() - timedelta(minutes=2)
+        await session.execute(update(PspCall).values(started_at=long_ago))
+    psp.script.append("lost")
+    await story.hurry()
+    (attempt,), _ = await story.attempts(made.id)
+    assert (attempt.state, attempt.step) == ("unknown", "confirm")
+    kept = Result(cls="not_sent", turned_away=True, retry_after=1.0)
+    await resolving._settle(rt, replay, kept, 0.1)
+    (attempt,), _ = await story.attempts(made.id)
+    assert (attempt.state, attempt.step) == ("unknown", "confirm")
+    assert attempt.first_sent_at is not None
+    await story.hurry()
+    assert (await story.get(made.id)).status == "succeeded"
     await story.end()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.simulation import history, many
 from tests.simulation.history import Ended
 
-_FEWEST = 100  # What `--within` never cuts off.
+_FEWEST = 100  # What `--until` never cuts off.
 RECORD = Path(__file__).with_name("RECORD.md")
 
 
@@ -44,10 +44,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--payments", type=int, default=history.PAYMENTS)
     parser.add_argument(
-        "--within",
+        "--until",
         type=float,
         metavar="SECONDS",
-        help=f"begin no further one when they have passed, but {_FEWEST} in any case",
+        help=f"since 1970: take no further one after this moment, but {_FEWEST} in any case",
     )
     parser.add_argument("--record", action="store_true", help=f"add a row to {RECORD.name}")
     wanted = parser.parse_args(arguments)
@@ -70,9 +70,9 @@ def main(arguments: list[str]) -> int:
             _tell(ended)
         if done % 100 == 0:
             _say(f"  {done} of {len(seeds)} histories, {failed} failed")
-        late = wanted.within is not None and time.monotonic() - began > wanted.within
-        if late and done >= _FEWEST:
-            _say(f"  no more than {done} of {len(seeds)}: {wanted.within:.0f} s have passed")
+        late = wanted.until is not None and time.time() > wanted.until
+        if late and _FEWEST <= done < len(seeds):
+            _say(f"  no more than {done} of {len(seeds)}: their time is over")
             break
     seconds = time.monotonic() - began
     _say(f"{payments} payments, {faults} faults, {violations} violations in {seconds:.0f} s")

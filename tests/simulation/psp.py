@@ -220,6 +220,11 @@ class SimAdapter:
     async def _asked(self, look: Any) -> Any:
         hit, book = self._world.faults.hit, self._book
         await asyncio.sleep(self._world.travel())
+        if book.away == "hangs":
+            await asyncio.sleep(self._deadlines.lookup)
+        if book.away == "refuses":
+            raw = {"look_up": "not_sent"}
+            return Result(cls="unknown", resend=False, message="Connection refused.", raw=raw)
         failed = book.away or hit("psp.refused_connection", "look-up")
         if failed or hit("psp.busy", "look-up") or hit("psp.error_before", "look-up"):
             return Result(cls="unknown", resend=False, message="The look-up failed.")

@@ -51,8 +51,9 @@ def test_no_further_history_is_begun_when_its_time_is_over(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "_FEWEST", 2)
-    asked = ["--seeds", "0:9", "--payments", "1", "--jobs", "1"]
-    assert command.main([*asked, "--within", "0"]) == 0
-    said = capsys.readouterr().out
-    assert "no more than 2 of 9" in said
-    assert "2 passed, 0 failed" in said
+    for jobs in ("1", "2"):
+        asked = ["--seeds", "0:40", "--payments", "1", "--jobs", jobs]
+        assert command.main([*asked, "--until", "0"]) == 0
+        said = capsys.readouterr().out
+        assert "no more than 2 of 40" in said
+        assert "2 passed, 0 failed" in said
