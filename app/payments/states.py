@@ -58,7 +58,8 @@ REVIEW_AFTER = timedelta(hours=24)  # And after this a person is asked, while lo
 def next_check(checks: int, *, since: datetime, now: datetime) -> float:
     """Return in how many seconds an unknown outcome is looked at again.
 
-    5 s, 15 s, 1 min, 5 min, 15 min, 1 h, then each hour; after a day once a day, for ever.
+    5 s, 15 s, 1 min, 5 min, 15 min, 1 h, then each hour; after a day once a day, for ever. A look
+    that nobody answered does not count; see `outcomes.unknown`.
     """
     if now - since > _DAY:
         return _DAY.total_seconds()

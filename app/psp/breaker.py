@@ -68,7 +68,7 @@ class Breaker(msgspec.Struct):
     era: int = 0  # Calls of an earlier era say nothing about this one.
     in_a_row: int = 0
     next_at: float = 0.0  # Of the ramp: when its next call may begin.
-    longest: float = LONGEST  # Seconds from one probe to the next, at most.
+    longest: float = LONGEST  # Seconds that it stays open, at most.
     window: list[tuple[int, int, int]] = []  # (second, calls, failures), oldest first.
 
     def wait(self, now: float) -> float:

@@ -52,6 +52,7 @@ class Budget(msgspec.Struct):
         """Fill it by the time and the first tries since it was last moved; take the retries."""
         passed = max(0.0, now - self.at) if self.at else 0.0
         earned = passed * RETRY_FLOOR + firsts * RETRY_SHARE
-        # Two processes may overdraw it within one second; what is owed is paid back first.
+        # Each process goes by what it knows, so several may overdraw it before one of them reads it
+        # again; what is owed is paid back first.
         self.tokens = min(RETRY_MOST, self.tokens + earned) - retries
         self.at = now

@@ -149,14 +149,20 @@ async def test_a_look_whose_job_was_lost_is_taken_up_by_the_sweep(
 async def test_a_look_whose_job_waits_is_not_lost(rt: Runtime, psp: BookPsp) -> None:
     """F19: an hour without the PSP makes no second job for each, again and again."""
     story = await Story.begin(rt, psp)
-    first, second = await _unknown(story), await _unknown(story)
+    waits, other, later = [await _unknown(story) for _ in range(3)]
     async with rt.sessions.begin() as session:
         late = datetime.now(UTC) - timedelta(minutes=1)
         await session.execute(update(Attempt).values(next_check_at=late))
-        gone = update(Job).where(Job.state == "due", Job.payment_id == second)
-        await session.execute(gone.values(state="done", finished_at=rt.clock()))
-    assert await janitor.sweep(rt) == 1
-    assert [job.payment_id for job in await _looks(rt) if job.state == "due"] == [first, second]
+        job = update(Job).where(Job.state == "due", Job.kind == "janitor.resolve")
+        # A job about another attempt of the payment says nothing, nor does one for tomorrow.
+        about = job.where(Job.payment_id == other).values(args={"attempt_id": "att_other"})
+        await session.execute(about)
+        tomorrow = datetime.now(UTC) + timedelta(days=1)
+        await session.execute(job.where(Job.payment_id == later).values(run_at=tomorrow))
+    assert await janitor.sweep(rt) == 2
+    assert await janitor.sweep(rt) == 0
+    due = [job.payment_id or "" for job in await _looks(rt) if job.state == "due"]
+    assert sorted(due) == sorted([waits, other, other, later, later])
     await story.work()
     await story.end()
 

@@ -2,17 +2,13 @@
 
 import argparse
 import os
-import subprocess
 import sys
 import time
-from datetime import UTC, datetime
-from pathlib import Path
 
-from tests.simulation import history, many
+from tests.simulation import history, many, record
 from tests.simulation.history import Ended
 
 _FEWEST = 100  # What `--until` never cuts off.
-RECORD = Path(__file__).with_name("RECORD.md")
 
 
 def _say(text: str) -> None:
@@ -49,7 +45,7 @@ def main(arguments: list[str]) -> int:
         metavar="SECONDS",
         help=f"since 1970: take no further one after this moment, but {_FEWEST} in any case",
     )
-    parser.add_argument("--record", action="store_true", help=f"add a row to {RECORD.name}")
+    parser.add_argument("--record", action="store_true", help="add a row to RECORD.md")
     wanted = parser.parse_args(arguments)
     many.quiet()
     first, _, last = wanted.seeds.partition(":")
@@ -77,21 +73,11 @@ def main(arguments: list[str]) -> int:
     seconds = time.monotonic() - began
     _say(f"{payments} payments, {faults} faults, {violations} violations in {seconds:.0f} s")
     if wanted.record:
-        _record(" ".join(arguments), done, payments, faults, violations, seconds)
+        command = f"`python -m tests.simulation {' '.join(arguments)}`"
+        counts = (done, payments, faults, violations)
+        record.add("# Histories that were played", command, *counts, f"{seconds:.0f} s")
     _say(f"{done - failed} passed, {failed} failed")
     return 1 if failed else 0
-
-
-def _record(
-    command: str, done: int, payments: int, faults: int, violations: int, seconds: float
-) -> None:
-    git = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    day = datetime.now(UTC).date().isoformat()
-    row = (day, commit, f"`python -m tests.simulation {command}`", done, payments, faults)
-    with RECORD.open("a", encoding="utf-8") as file:
-        cells = [*map(str, row), str(violations), f"{seconds:.0f} s"]
-        file.write(f"| {' | '.join(cells)} |\n")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from tests.simulation import checker
+from tests.simulation import checker, record
 from tests.simulation.__main__ import _say
 from tests.simulation.history import History
 from tests.simulation.loop import Deadlock
@@ -195,18 +195,24 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--unknown", type=int, default=500)
     parser.add_argument("--modes", default=",".join(MODES))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--record", action="store_true", help="add a row to RECORD.md for each")
     wanted = parser.parse_args(arguments)
     quiet()
     failed, modes = 0, wanted.modes.split(",")
     for mode in modes:
         began = time.monotonic()
         one = Outage(wanted.seed, payments=wanted.payments, unknown=wanted.unknown, mode=mode)
-        lines, bad = told(one.measure())
+        seen = one.measure()
+        lines, bad = told(seen)
         _say(f"{mode}:")
         for line in lines + [f"NOT HELD: {why}" for why in bad[:10]]:
             _say(f"  {line}")
         _say(f"  {one.world.statements} statements in {time.monotonic() - began:.0f} s")
         failed += bool(bad)
+        if wanted.record:
+            last = f"{seen.known_after[-1] if seen.known_after else 0:.0f} s"
+            cells = (mode, seen.payments, f"{seen.final_after:.0f} s", seen.peak, seen.unknown)
+            record.add("## Outages", *cells, f"{seen.soon:.2%}", last, len(bad))
     _say(f"{len(modes) - failed} passed, {failed} failed")
     return 1 if failed else 0
 

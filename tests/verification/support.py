@@ -151,7 +151,7 @@ async def spoil(rt: Runtime, statement: str) -> None:
     """Change rows behind the application's back: triggers, checks and foreign keys are off."""
     if rt.sessions.sqlite:
         async with rt.sessions.engine.connect() as connection:
-            # Of the connection; they would do nothing inside of a transaction, and none is open.
+            # Of the connection; no transaction is open, in which the first would do nothing.
             await connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
             await connection.exec_driver_sql("PRAGMA ignore_check_constraints = ON")
             for verb in ("update", "delete"):
