@@ -229,7 +229,7 @@ async def _refunds(rt: Runtime, job: Claim, event: ReceivedEvent, attempt: Attem
             reference = payment.psp_reference if payment else None
     if reference is None:
         raise Postpone(5.0, "The PSP's reference of the charge is not known yet.")
-    seen = await _ask(rt, attempt.connection_id, reference)
+    seen = await _ask(rt, job, attempt.connection_id, reference)
     told = event.object_reference if event.about == "refund" else None
     if told is not None and all(refund.psp_reference != told for refund in seen):
         # Lists show what is new a little later; that one is missing there proves nothing.
@@ -249,7 +249,7 @@ async def _refunds(rt: Runtime, job: Claim, event: ReceivedEvent, attempt: Attem
         raise Postpone(processing.backoff(rt, job.tries, cap=300.0, at_least=5.0), _NO_ROOM)
 
 
-async def _ask(rt: Runtime, connection_id: str, reference: str) -> list[RefundSeen]:
+async def _ask(rt: Runtime, job: Claim, connection_id: str, reference: str) -> list[RefundSeen]:
     """List the refunds of a charge at the PSP. Raises NotNow or Postpone without an answer."""
     adapter = rt.psp(connection_id)
     seen = await rt.gates.through(connection_id, LOOKUP, lambda: adapter.look_up_refunds(reference))
@@ -258,7 +258,7 @@ async def _ask(rt: Runtime, connection_id: str, reference: str) -> list[RefundSe
     why = seen.message or "The PSP did not answer."
     if seen.turned_away:
         raise NotNow(seen.retry_after or 0.0, why)
-    raise Postpone(5.0, why)
+    raise Postpone(processing.backoff(rt, job.tries, cap=30.0, at_least=5.0), why)
 
 
 async def _own(rt: Runtime, payment_id: str, seen: RefundSeen) -> None:

@@ -117,7 +117,7 @@ async def _judge(
     if attempt.state == "open" and result.cls == "not_found":
         return None, DONE  # A page that is known to be open and was not found is still open.
     if attempt.state == "open" and result.cls in _FAILED_LOOKS:
-        return None, Ruling("look", result.message or "The look-up failed.", _LOOK_SOON)
+        return None, Ruling("look", result.message or "The look-up failed.", _soon(rt))
     if attempt.state in {"sent", "unknown"}:
         if step.kind == "lookup" and result.cls in {"next", "not_found"}:
             return await _no_effect_so_far(rt, change, attempt, result)
@@ -129,6 +129,11 @@ async def _judge(
             return None, outcomes.unknown(change, attempt, result, unanswered=True)
     ruling = await outcomes.apply(change, attempt, result)
     return await follow_up(rt, change, attempt, step, _quiet(ruling)), ruling
+
+
+def _soon(rt: Runtime) -> float:
+    # Those that failed together are not to come back together.
+    return rt.ids.uniform(_LOOK_SOON / 2, _LOOK_SOON)
 
 
 def _not_now(change: Change, attempt: Attempt, seconds: float | None, why: str | None) -> Ruling:
@@ -147,7 +152,7 @@ async def _no_effect_so_far(
 ) -> _Settled:
     """Decide what follows from a look-up that found no effect of an attempt."""
     if await attempts.in_flight(change, attempt):
-        return None, Ruling("look", "The call itself is still under way.", _LOOK_SOON)
+        return None, Ruling("look", "The call itself is still under way.", _soon(rt))
     adapter = rt.psp(attempt.connection_id)
     steps = adapter.steps(cast("AttemptKind", attempt.kind))
     attempt.psp_reference = result.psp_reference or attempt.psp_reference
@@ -328,7 +333,7 @@ async def look_at_hold(rt: Runtime, *, attempt_id: str) -> Ruling:
         attempt = await attempts.find(session, step.attempt_id)
         ruling = DONE
         if result.cls in _FAILED_LOOKS:
-            ruling = Ruling("look", result.message or "The look-up failed.", _LOOK_SOON)
+            ruling = Ruling("look", result.message or "The look-up failed.", _soon(rt))
         elif attempt is not None and await money_held(change, attempt):
             ruling = await outcomes.hold_changed(change, attempt, result)
         await change.save()
