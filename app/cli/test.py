@@ -15,7 +15,7 @@ from app.cli import browser, postgres
 _SOURCES = ("app", "web", "workers", "migrations", "tests", "e2e")
 # Of each run; more of both by hand, see the README. What plays whole lives has a part of its own:
 # it has a database of its own, and playing it twice would tell nothing.
-_HISTORIES = 1000
+_HISTORIES = 500
 # Seconds after the beginning of a whole run at which the histories end, so that all of it takes 45
 # minutes at most: a slow machine plays fewer, and says how many.
 _PLAYED_BY = 30 * 60.0
