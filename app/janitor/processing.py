@@ -11,15 +11,22 @@ from app.ids import Ids
 from app.jobs import Bury, Claim, Job, Postpone
 from app.payments import resolving
 from app.payments.change import lock
-from app.payments.models import Attempt, PspCall
+from app.payments.models import Attempt, Payment, PspCall, Refund
 from app.payments.outcomes import STILL_UNKNOWN
-from app.payments.states import REVIEW_AFTER, next_check
+from app.payments.states import FINAL, REVIEW_AFTER, next_check
 from app.psp.gates import LOOKUP, fair_key
 from app.reviews.models import Review
 from app.runtime import Runtime
 
 _SWEEP = 200
 _RESOLVE = "janitor.resolve"
+_WORK = {
+    "charge": "payments.charge",
+    "checkout": "payments.open_checkout",
+    "capture": "payments.capture",
+    "void": "payments.void",
+    "refund": "payments.send_refund",
+}
 _OPEN = ("sent", "unknown", "open")
 _DAY = timedelta(days=1)
 _NOT_WITHIN = timedelta(seconds=10)
@@ -30,14 +37,38 @@ async def resolve(rt: Runtime, job: Claim) -> None:
     attempt_id = job.args["attempt_id"]
     async with rt.sessions.read() as session:
         attempt = await session.get(Attempt, attempt_id)
+        forgotten = attempt is not None and await _forgotten(session, attempt, job)
+    # Whoever found that out may have been killed before the letter was written.
     if attempt is not None and attempt.state == "needs_review":
-        # Whoever found that out may have been killed before the letter was written.
         raise Bury(attempt.message or "The PSP did something else than we asked for.")
+    if attempt is not None and forgotten:
+        raise Bury(f"The PSP refused the request: {attempt.message or attempt.code}")
     ruling = await resolving.resolve(rt, attempt_id=attempt_id)
     if ruling.action in {"look", "again"}:
         raise Postpone(ruling.seconds or await _seconds(rt, attempt_id), ruling.reason)
     if ruling.action == "bury":
         raise Bury(ruling.reason)
+
+
+async def _forgotten(session: AsyncSession, attempt: Attempt, job: Claim) -> bool:
+    """Tell whether a refusal waits for a person, and neither a letter nor a job is about it."""
+    if attempt.state != "rejected":
+        return False
+    held: Payment | Refund | None
+    if attempt.refund_id is not None:
+        held = await session.get(Refund, attempt.refund_id)
+    else:
+        held = await session.get(Payment, attempt.payment_id)
+    if held is None or held.status in FINAL or held.status_reason != "held_for_operator":
+        return False
+    query = select(Job.kind, Job.args).where(
+        Job.payment_id == attempt.payment_id, Job.state.in_(("due", "dead")), Job.id != job.id
+    )
+    for kind, args in await session.execute(query):
+        same = kind == _WORK[attempt.kind] and args.get("refund_id") == attempt.refund_id
+        if same or args.get("attempt_id") == attempt.id:
+            return False
+    return True
 
 
 async def _seconds(rt: Runtime, attempt_id: str) -> float:

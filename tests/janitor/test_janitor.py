@@ -9,6 +9,7 @@ from app import jobs
 from app.ids import Ids
 from app.janitor import processing as janitor
 from app.jobs import Bury, Claim, Job
+from app.payments import resolving
 from app.payments.models import Attempt
 from app.payments.processing import backoff, give_up
 from app.payments.states import next_check
@@ -164,6 +165,33 @@ async def test_a_look_whose_job_waits_is_not_lost(rt: Runtime, psp: BookPsp) -> 
     due = [job.payment_id or "" for job in await _looks(rt) if job.state == "due"]
     assert sorted(due) == sorted([waits, other, other, later, later])
     await story.work()
+    await story.end()
+
+
+async def test_a_refusal_whose_letter_was_not_written_is_not_forgotten(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F03, F08: the worker that heard the no stood still, and lost its job to another one."""
+    story = await Story.begin(rt, psp)
+    paid = await story.charge()
+    psp.script.extend(["never", "rejected"])
+    refund = await story.refund(paid.id, 4_000)
+    await story.work()
+    attempts, _ = await story.attempts(paid.id)
+    assert (await resolving.resolve(rt, attempt_id=attempts[-1].id)).action == "bury"
+    assert await story.dead() == []
+    await story.hurry()
+    (letter,) = await story.dead()
+    assert (letter.kind, letter.args) == ("janitor.resolve", {"attempt_id": attempts[-1].id})
+    async with rt.sessions.begin() as session:  # A second look at it makes no second letter.
+        now = rt.clock()
+        args = {"attempt_id": attempts[-1].id}
+        await jobs.enqueue(
+            session, id="job_x", kind="janitor.resolve", args=args, queue="janitor", now=now
+        )
+    await story.hurry()
+    assert len(await story.dead()) == 1
+    assert (await story.get_refund(refund.id)).status == "pending"
     await story.end()
 
 
