@@ -238,10 +238,11 @@ async def _refunds(rt: Runtime, job: Claim, event: ReceivedEvent, attempt: Attem
     async with rt.sessions.read() as session:
         ours = await installation_of(session, rt)
     # What failed makes room first; and one that finds none keeps no other one from being heard.
-    own = [one for one in seen if one.installation == ours and one.attempt_id is not None]
-    for refund in own:
-        await _own(rt, attempt.payment_id, refund)
-    by_hand = [one for one in seen if one not in own]
+    by_hand = []
+    for refund in seen:
+        named = refund.installation == ours and refund.attempt_id is not None
+        if not named or not await _own(rt, attempt.payment_id, refund):
+            by_hand.append(refund)
     by_hand.sort(key=lambda one: one.status != "failed")
     found_room = [await _adopt(rt, attempt.payment_id, refund) for refund in by_hand]
     if not all(found_room):
@@ -261,12 +262,16 @@ async def _ask(rt: Runtime, job: Claim, connection_id: str, reference: str) -> l
     raise Postpone(processing.backoff(rt, job.tries, cap=30.0, at_least=5.0), why)
 
 
-async def _own(rt: Runtime, payment_id: str, seen: RefundSeen) -> None:
-    async def work(session: AsyncSession) -> None:
+async def _own(rt: Runtime, payment_id: str, seen: RefundSeen) -> bool:
+    """Bring the refund that we asked for in line; False: the PSP made it, but it is another one."""
+
+    async def work(session: AsyncSession) -> bool:
         change = await lock(session, rt, payment_id=payment_id)
         attempt = await session.get(Attempt, seen.attempt_id, populate_existing=True)
         if attempt is None or attempt.payment_id != payment_id or attempt.kind != "refund":
-            return
+            return True
+        if attempt.psp_reference not in {None, seen.psp_reference}:
+            return False
         if attempt.state not in ATTEMPT_FINAL:
             cls = _REFUND_WORDS[seen.status]
             result = Result(
@@ -282,8 +287,9 @@ async def _own(rt: Runtime, payment_id: str, seen: RefundSeen) -> None:
         elif seen.status == "failed":
             take_back(change, await refund_of(change, attempt))
         await change.save()
+        return True
 
-    await rt.sessions.run(work)
+    return await rt.sessions.run(work)
 
 
 async def _adopt(rt: Runtime, payment_id: str, seen: RefundSeen) -> bool:

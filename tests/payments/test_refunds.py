@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import select
 
@@ -172,6 +173,25 @@ async def test_a_refund_by_hand_takes_the_room_of_one_that_was_taken_back(
     await _refund_event(story, back, charge.id, 2)
     assert await story.dead() == []
     assert psp.total() == 3_000
+    await story.end()
+
+
+async def test_a_second_refund_of_one_request_is_not_taken_for_the_first(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F20: the PSP's own mistake, which failed there; what the shop asked for was paid."""
+    story = await Story.begin(rt, psp)
+    paid = await story.charge()
+    refund = await story.refund(paid.id, 3_000)
+    await story.work()
+    (charge,) = psp.charges.values()
+    (first,) = charge.refunds.values()
+    again = msgspec.structs.replace(first, psp_reference="re_again", status="failed")
+    charge.refunds = {"re_again": again, **charge.refunds}
+    await _refund_event(story, again, charge.id)
+    assert (await story.get_refund(refund.id)).status == "succeeded"
+    assert await _postings(rt, "refund_reversal") == []
+    assert psp.total() == 7_000
     await story.end()
 
 

@@ -27,6 +27,7 @@ _UNCHANGED: dict[str, set[str]] = {
     "capture": {"authorized"},
     "void": {"authorized", "open", "next"},
 }
+_HELD = timedelta(hours=1)
 _ENDS = {"succeeded", "authorized", "closed", "mismatch"}
 
 
@@ -117,7 +118,7 @@ class SimAdapter:
     ) -> None:
         """Play the PSP's side: it goes on whatever becomes of who asked."""
         hit, random = self._world.faults.hit, self._world.random
-        lost = hit("psp.lost_after", step)
+        arrived, lost = self._book.now(), hit("psp.lost_after", step)
         broken = hit("psp.error_after", step)
         if hit("psp.late_effect", step):
             # The connection broke, yet the request lies in a queue at the PSP.
@@ -127,6 +128,8 @@ class SimAdapter:
             self._book.in_flight.discard(key)
         if hit("psp.slow", step):
             await asyncio.sleep(random.uniform(2, 40))
+        if self._book.now() - arrived > _HELD:
+            return  # Hours passed at once: a PSP would have given it up long ago.
         result = self._carried_out(line, step, request, key, reference)
         first = hit("event.first")
         await asyncio.sleep(random.uniform(1, 6) if first else self._world.travel())
