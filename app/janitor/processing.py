@@ -10,7 +10,7 @@ from app import db, jobs
 from app.ids import Ids
 from app.jobs import Bury, Claim, Job, Postpone
 from app.payments import resolving
-from app.payments.change import lock
+from app.payments.change import lock, operation_of
 from app.payments.models import Attempt, Payment, PspCall, Refund
 from app.payments.outcomes import STILL_UNKNOWN
 from app.payments.states import FINAL, REVIEW_AFTER, next_check
@@ -20,13 +20,6 @@ from app.runtime import Runtime
 
 _SWEEP = 200
 _RESOLVE = "janitor.resolve"
-_WORK = {
-    "charge": "payments.charge",
-    "checkout": "payments.open_checkout",
-    "capture": "payments.capture",
-    "void": "payments.void",
-    "refund": "payments.send_refund",
-}
 _OPEN = ("sent", "unknown", "open")
 _DAY = timedelta(days=1)
 _NOT_WITHIN = timedelta(seconds=10)
@@ -65,7 +58,7 @@ async def _forgotten(session: AsyncSession, attempt: Attempt, job: Claim) -> boo
         Job.payment_id == attempt.payment_id, Job.state.in_(("due", "dead")), Job.id != job.id
     )
     for kind, args in await session.execute(query):
-        same = kind == _WORK[attempt.kind] and args.get("refund_id") == attempt.refund_id
+        same = operation_of(kind) == attempt.kind and args.get("refund_id") == attempt.refund_id
         if same or args.get("attempt_id") == attempt.id:
             return False
     return True

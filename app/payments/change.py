@@ -235,9 +235,14 @@ class Change:
         )
 
 
+def operation_of(kind: str) -> str | None:
+    """Return which of a PSP's operations a kind of job carries out; None: it needs no PSP."""
+    return _OPERATIONS.get(kind)
+
+
 def work_key(kind: str, payment: Payment) -> str | None:
     """Return what jobs of a kind are claimed by: while its gate is shut, they are left alone."""
-    operation = _OPERATIONS.get(kind)
+    operation = operation_of(kind)
     if operation is None:
         return None
     return fair_key(payment.connection_id, operation, payment.merchant_id)

@@ -147,6 +147,28 @@ async def test_a_look_whose_job_was_lost_is_taken_up_by_the_sweep(
     await story.end()
 
 
+async def test_looks_at_open_pages_that_failed_together_come_back_apart(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F19: after as long as each other they would all come back at once."""
+    story = await Story.begin(rt, psp)
+    made = await story.create()
+    await story.work()
+    (attempt,), _ = await story.attempts(made.id)
+    assert attempt.state == "open"
+    rt.ids = Ids(rt.clock)
+    psp.looks.extend(["lost"] * 5)
+    rulings = [await resolving.resolve(rt, attempt_id=attempt.id) for _ in range(5)]
+    waits = {ruling.seconds or 0.0 for ruling in rulings}
+    assert {ruling.action for ruling in rulings} == {"look"}
+    assert all(15 <= wait <= 30 for wait in waits)
+    assert len(waits) == 5
+    psp.pay(attempt.id)
+    await story.resolved(made.id)
+    assert (await story.get(made.id)).status == "succeeded"
+    await story.end()
+
+
 async def test_a_look_whose_job_waits_is_not_lost(rt: Runtime, psp: BookPsp) -> None:
     """F19: an hour without the PSP makes no second job for each, again and again."""
     story = await Story.begin(rt, psp)

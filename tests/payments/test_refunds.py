@@ -9,18 +9,31 @@ from sqlalchemy import select
 from app import jobs
 from app.jobs import Job
 from app.ledger.models import PostingRow
+from app.payments import schemas
 from app.payments.operations import RefundAmountStale
 from app.payments.settling import settle_due
 from app.psp.port import RefundSeen
 from app.runtime import Runtime
 from tests.payments.story import Story
-from tests.support.psp import BookPsp
+from tests.support.psp import BookPsp, Charge
 
 
 async def _postings(rt: Runtime, kind: str) -> list[PostingRow]:
     async with rt.sessions.read() as session:
         query = select(PostingRow).where(PostingRow.kind == kind).order_by(PostingRow.id)
         return list(await session.scalars(query))
+
+
+async def _paid_back(
+    rt: Runtime, psp: BookPsp, amount: int
+) -> tuple[Story, schemas.PaymentShape, schemas.RefundShape, Charge]:
+    """Return a shop with a payment of 10,000, of which the PSP has given a part back."""
+    story = await Story.begin(rt, psp)
+    paid = await story.charge()
+    refund = await story.refund(paid.id, amount)
+    await story.work()
+    (charge,) = psp.charges.values()
+    return story, paid, refund, charge
 
 
 async def _refund_event(story: Story, refund: RefundSeen, charge_id: str, number: int = 1) -> None:
@@ -130,11 +143,7 @@ async def test_a_refund_that_was_paid_and_is_taken_back_tells_the_shop_once(
     rt: Runtime, psp: BookPsp
 ) -> None:
     """F20."""
-    story = await Story.begin(rt, psp)
-    paid = await story.charge()
-    refund = await story.refund(paid.id, 4_000)
-    await story.work()
-    (charge,) = psp.charges.values()
+    story, paid, refund, charge = await _paid_back(rt, psp, 4_000)
     back = psp.change_refund("failed")
     for number in (1, 2):
         await _refund_event(story, back, charge.id, number)
@@ -159,11 +168,7 @@ async def test_a_refund_by_hand_takes_the_room_of_one_that_was_taken_back(
     rt: Runtime, psp: BookPsp
 ) -> None:
     """F27: the PSP lists the newest first, and nobody has told us yet that the other one failed."""
-    story = await Story.begin(rt, psp)
-    paid = await story.charge()
-    refund = await story.refund(paid.id, 6_000)
-    await story.work()
-    (charge,) = psp.charges.values()
+    story, paid, refund, charge = await _paid_back(rt, psp, 6_000)
     back = psp.change_refund("failed")
     hand = RefundSeen(psp_reference="re_hand", amount=7_000, currency="eur", status="succeeded")
     charge.refunds = {"re_hand": hand, **charge.refunds}
@@ -180,11 +185,7 @@ async def test_a_second_refund_of_one_request_is_not_taken_for_the_first(
     rt: Runtime, psp: BookPsp
 ) -> None:
     """F20: the PSP's own mistake, which failed there; what the shop asked for was paid."""
-    story = await Story.begin(rt, psp)
-    paid = await story.charge()
-    refund = await story.refund(paid.id, 3_000)
-    await story.work()
-    (charge,) = psp.charges.values()
+    story, _, refund, charge = await _paid_back(rt, psp, 3_000)
     (first,) = charge.refunds.values()
     again = msgspec.structs.replace(first, psp_reference="re_again", status="failed")
     charge.refunds = {"re_again": again, **charge.refunds}

@@ -81,8 +81,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    # The order of sets of text follows the hash seed, and every order must come again.
-    if os.environ.get("PYTHONHASHSEED") != "0":
-        os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])  # noqa: S606 - this very program.
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(many.program("tests.simulation", main))

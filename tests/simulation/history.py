@@ -67,16 +67,7 @@ class History:
     def play(self) -> Ended:
         """Play it to its end and check it."""
         world = self.world
-        gc.disable()
-        try:
-            world.loop.run_until_complete(self._play())
-        except Deadlock as error:
-            world.broken("I21", str(error))
-        except Exception as error:  # noqa: BLE001 - a broken harness must show up as a failure.
-            world.broken("harness", repr(error))
-        finally:
-            world.close()
-            gc.enable()
+        self.carry_through()
         return Ended(
             seed=self.seed,
             violations=world.violations,
@@ -90,6 +81,20 @@ class History:
             virtual=world.loop.time(),
             settled_after=self.settled_after,
         )
+
+    def carry_through(self) -> None:
+        """Play it and take the world down; whatever breaks is a violation."""
+        world = self.world
+        gc.disable()
+        try:
+            world.loop.run_until_complete(self._play())
+        except Deadlock as error:
+            world.broken("I21", str(error))
+        except Exception as error:  # noqa: BLE001 - a broken harness must show up as a failure.
+            world.broken("harness", repr(error))
+        finally:
+            world.close()
+            gc.enable()
 
     async def _play(self) -> None:
         world = self.world

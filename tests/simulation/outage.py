@@ -6,9 +6,6 @@ the hour, without an answer and without an event: their outcome is unknown when 
 
 import argparse
 import asyncio
-import gc
-import os
-import sys
 import time
 from bisect import bisect_left
 from typing import Any
@@ -18,8 +15,7 @@ import msgspec
 from tests.simulation import checker, record
 from tests.simulation.__main__ import _say
 from tests.simulation.history import History
-from tests.simulation.loop import Deadlock
-from tests.simulation.many import quiet
+from tests.simulation.many import program, quiet
 from tests.simulation.shops import Shop
 
 HOUR = 3600.0
@@ -69,14 +65,7 @@ class Outage(History):
     def measure(self) -> Seen:
         """Play it to its end and tell what was seen."""
         world = self.world
-        gc.disable()
-        try:
-            world.loop.run_until_complete(self._play())
-        except Deadlock as error:
-            world.broken("I21", str(error))
-        finally:
-            world.close()
-            gc.enable()
+        self.carry_through()
         at = [line.at.timestamp() for line in world.book.log]
         back = self._back
         meanwhile = [moment for moment in at if back - self._seconds <= moment < back]
@@ -218,8 +207,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    if os.environ.get("PYTHONHASHSEED") != "0":
-        os.environ["PYTHONHASHSEED"] = "0"
-        command = [sys.executable, "-m", "tests.simulation.outage", *sys.argv[1:]]
-        os.execv(sys.executable, command)  # noqa: S606 - this very program.
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(program("tests.simulation.outage", main))

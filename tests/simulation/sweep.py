@@ -5,9 +5,7 @@
 
 import argparse
 import asyncio
-import gc
 import os
-import sys
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -17,8 +15,8 @@ from typing import Any
 from tests.simulation import checker
 from tests.simulation.__main__ import _say
 from tests.simulation.history import History
-from tests.simulation.loop import Deadlock, Owner
-from tests.simulation.many import pool, quiet
+from tests.simulation.loop import Owner
+from tests.simulation.many import pool, program, quiet
 from tests.simulation.process import Process
 from tests.simulation.shops import Shop
 
@@ -77,14 +75,7 @@ class Cut(History):
 
     def run(self) -> list[str]:
         """Play it; return what does not hold."""
-        gc.disable()
-        try:
-            self.world.loop.run_until_complete(self._play())
-        except Deadlock as error:
-            self.world.broken("I21", str(error))
-        finally:
-            self.world.close()
-            gc.enable()
+        self.carry_through()
         return self.world.violations
 
     async def until(self, shop: Shop, payment_id: str, *states: str) -> str:
@@ -209,8 +200,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    if os.environ.get("PYTHONHASHSEED") != "0":
-        os.environ["PYTHONHASHSEED"] = "0"
-        command = [sys.executable, "-m", "tests.simulation.sweep", *sys.argv[1:]]
-        os.execv(sys.executable, command)  # noqa: S606 - this very program.
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(program("tests.simulation.sweep", main))

@@ -2,13 +2,11 @@
 
 import argparse
 import json
-import os
-import sys
 from pathlib import Path
 
 from tests.simulation import history
 from tests.simulation.__main__ import _say
-from tests.simulation.many import quiet
+from tests.simulation.many import program, quiet
 from tests.simulation.planted.bugs import BUGS
 
 SEEDS = Path(__file__).with_name("seeds.json")
@@ -56,8 +54,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    if os.environ.get("PYTHONHASHSEED") != "0":
-        os.environ["PYTHONHASHSEED"] = "0"
-        command = [sys.executable, "-m", "tests.simulation.planted", *sys.argv[1:]]
-        os.execv(sys.executable, command)  # noqa: S606 - this very program.
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(program("tests.simulation.planted", main))
