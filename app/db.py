@@ -2,14 +2,14 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
 import aiosqlite
 import msgspec
-from sqlalchemy import Connection, Engine, MetaData, event
+from sqlalchemy import Connection, Engine, Executable, MetaData, Row, event
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -219,6 +219,11 @@ class Sessions:
         transaction, without paying for one); `snapshot` sees one moment.
         """
         return self._open(self._lone, nullcontext())
+
+    async def look(self, statement: Executable, values: Mapping[str, Any]) -> Sequence[Row[Any]]:
+        """Return what one reading statement finds: as in `read`, without paying for a session."""
+        async with self._lone.connect() as connection:
+            return (await connection.execute(statement, values)).all()
 
     def snapshot(self) -> AbstractAsyncContextManager[AsyncSession]:
         """Open a read transaction, for what must agree with itself across statements."""

@@ -6,11 +6,13 @@ keys.
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import db
+from app.db import Sessions
 
 _ON_POSTGRESQL = text(
     """
@@ -56,11 +58,15 @@ async def find(
 
     PostgreSQL locks their rows and skips those that others hold.
     """
-    wanted = {"queue": queue, "share": share, "limit": limit, "held": json.dumps(list(held))}
+    wanted = _values(queue, share, limit, held)
     statement = _ON_SQLITE if db.is_sqlite(session) else _ON_POSTGRESQL
     return list((await session.execute(statement, wanted)).scalars())
 
 
-async def any_due(session: AsyncSession, *, queue: str, held: Sequence[str]) -> bool:
+async def any_due(sessions: Sessions, *, queue: str, held: Sequence[str]) -> bool:
     """Tell whether a claim would find a job. SQLite only, where a claim locks the whole file."""
-    return bool(await find(session, queue=queue, share=1, limit=1, held=held))
+    return bool(await sessions.look(_ON_SQLITE, _values(queue, 1, 1, held)))
+
+
+def _values(queue: str, share: int, limit: int, held: Sequence[str]) -> dict[str, Any]:
+    return {"queue": queue, "share": share, "limit": limit, "held": json.dumps(list(held))}

@@ -264,8 +264,7 @@ class Runner:
     async def _looks_busy(self, queue: Queue, held: Sequence[str]) -> bool:
         if not self._rt.sessions.sqlite:
             return True
-        async with self._rt.sessions.read() as session:
-            return await due.any_due(session, queue=queue.name, held=held)
+        return await due.any_due(self._rt.sessions, queue=queue.name, held=held)
 
     async def _woken(self, bell: asyncio.Event) -> bool:
         try:

@@ -15,11 +15,10 @@ from app.cli import browser, postgres
 _SOURCES = ("app", "web", "workers", "migrations", "tests", "e2e")
 # Of each run; more of both by hand, see the README. What plays whole lives has a part of its own:
 # it has a database of its own, and playing it twice would tell nothing.
-_HISTORIES = 500
+_HISTORIES = 1000
 # Seconds after the beginning of a whole run at which the histories end, so that all of it takes 45
 # minutes at most: a slow machine plays fewer, and says how many.
-_PLAYED_BY = 30 * 60.0
-_SWEPT = 10  # Each so many-th await of each flow.
+_PLAYED_BY = 34 * 60.0
 _NO_LIVES = "--ignore=tests/simulation"
 _KILLS = 40
 _LOST = 5  # pytest: no test was collected.
@@ -119,7 +118,7 @@ def _postgres(select: str | None) -> Part:
 
 def _simulation(select: str | None) -> Part:
     jobs = ["--jobs", _workers()[1]]
-    sweep = ["python", "-m", "tests.simulation.sweep", "--every", str(_SWEPT), *jobs]
+    sweep = ["python", "-m", "tests.simulation.sweep", *jobs]
     lives = ["python", "-m", "tests.simulation", "--seeds", f"0:{_HISTORIES}", *jobs]
     lives += ["--until", f"{_BEGAN + _PLAYED_BY:.0f}"]
     itself = _pytest(select, "tests/simulation")

@@ -7,10 +7,10 @@ are locked a few times a second by each worker and for two round trips.
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from math import ceil
-from typing import Any
+from typing import Any, cast
 
 import msgspec
-from sqlalchemy import bindparam, select
+from sqlalchemy import Table, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import db
@@ -77,15 +77,18 @@ async def exchange(
     at = await moment(session)
     now = at.timestamp()
     breakers = {name: _breaker(rows[name]) for name in OPERATIONS}
-    before = {name: (one.state, one.era) for name, one in breakers.items()}
+    before = {name: (one.state, one.era, one.since) for name, one in breakers.items()}
     for name, breaker in breakers.items():
         breaker.settle(now, rate)
         if name in report.seen:
             era, seen = report.seen[name]
             breaker.take_in(seen, now, era=era, jitter=jitter)
-    if before[LOOKUP][0] != "ramp" and breakers[LOOKUP].state == "ramp":
-        # It answers look-ups again. What waits longer for its next probe is tried now, too.
-        for breaker in breakers.values():
+    for name, breaker in breakers.items():
+        state, _, since = before[name]
+        # What it opened for was begun before look-ups were answered again, and so it is tried now:
+        # by itself it would wait longer. A probe was begun when the breaker let it out.
+        begun = since if state == "half_open" else breaker.since
+        if begun < breakers[LOOKUP].since and breakers[LOOKUP].state in {"ramp", "closed"}:
             breaker.try_now(now)
     shared = rows[SHARED].data
     pace, budget = Pace(shared["next_at"]), Budget(shared["tokens"], shared["tokens_at"])
@@ -93,8 +96,6 @@ async def exchange(
     pace.spent(now - report.elapsed, rate=rate, count=report.spent)
     slots = hand_out(breakers, pace, report, now, rate)
     idle = pace.next_at <= now
-    for name, breaker in breakers.items():
-        _keep(rows[name], breaker, at)
     flying = {
         process: [count, since]
         for process, (count, since) in shared["in_flight"].items()
@@ -102,14 +103,16 @@ async def exchange(
     }
     if report.in_flight:
         flying[report.process] = [report.in_flight, now]
-    rows[SHARED].data = {
+    data = {
         "next_at": pace.next_at,
         "tokens": budget.tokens,
         "tokens_at": budget.at,
         "in_flight": flying,
     }
-    rows[SHARED].updated_at = at
-    await session.flush()
+    kept = [_moved(rows[name], breaker, at) for name, breaker in breakers.items()]
+    kept.append(_values(rows[SHARED]) | {"to_data": data})
+    changed = [values | {"connection": connection_id, "at": at} for values in kept if values]
+    await session.execute(_KEEP, changed)
     return Answer(
         now=now,
         breakers=breakers,
@@ -120,7 +123,7 @@ async def exchange(
         changed=[
             (name, before[name][0], one)
             for name, one in breakers.items()
-            if before[name] != (one.state, one.era)
+            if before[name][:2] != (one.state, one.era)
         ],
     )
 
@@ -151,24 +154,34 @@ def hand_out(
     return slots
 
 
+_GATES = cast("Table", PspGate.__table__)
 _ROWS = (
-    select(PspGate)
-    .where(PspGate.connection_id == bindparam("connection"))
-    .order_by(PspGate.operation)
+    select(_GATES)
+    .where(_GATES.c.connection_id == bindparam("connection"))
+    .order_by(_GATES.c.operation)
     .with_for_update()
+)
+_CHANGING = ("state", "since", "reason", "next_probe_at", "data")
+_KEEP = (
+    update(_GATES)
+    .where(
+        _GATES.c.connection_id == bindparam("connection"),
+        _GATES.c.operation == bindparam("of_operation"),
+    )
+    .values({name: bindparam(f"to_{name}") for name in _CHANGING} | {"updated_at": bindparam("at")})
 )
 
 
-async def _rows(session: AsyncSession, connection_id: str, moment: Moment) -> dict[str, PspGate]:
+async def _rows(session: AsyncSession, connection_id: str, moment: Moment) -> dict[str, Any]:
     wanted = {"connection": connection_id}
-    found = {row.operation: row for row in await session.scalars(_ROWS, wanted)}
+    found = {row.operation: row for row in await session.execute(_ROWS, wanted)}
     missing = [name for name in (SHARED, *OPERATIONS) if name not in found]
     if not missing:
         return found
     now = await moment(session)
     for name in missing:
         await db.insert_once(session, PspGate, _new(connection_id, name, now))
-    return {row.operation: row for row in await session.scalars(_ROWS, wanted)}
+    return {row.operation: row for row in await session.execute(_ROWS, wanted)}
 
 
 def _new(connection_id: str, operation: str, now: datetime) -> dict[str, Any]:
@@ -194,7 +207,7 @@ def _data(breaker: Breaker) -> dict[str, Any]:
     }
 
 
-def _breaker(row: PspGate) -> Breaker:
+def _breaker(row: Any) -> Breaker:
     return msgspec.convert(
         row.data
         | {
@@ -208,12 +221,25 @@ def _breaker(row: PspGate) -> Breaker:
     )
 
 
-def _keep(row: PspGate, breaker: Breaker, now: datetime) -> None:
+def _values(row: Any) -> dict[str, Any]:
+    """Return a row as it is, named as `_KEEP` wants what changes of it."""
+    return {"of_operation": row.operation} | {
+        f"to_{name}": getattr(row, name) for name in _CHANGING
+    }
+
+
+def _moved(row: Any, breaker: Breaker, now: datetime) -> dict[str, Any] | None:
+    """Return a breaker's row as it shall be; None when it is so already."""
     data, waits = _data(breaker), breaker.state in {"open", "half_open"}
     until = datetime.fromtimestamp(breaker.until, UTC) if waits else None
     if (row.state, row.data, row.next_probe_at) == (breaker.state, data, until):
-        return
-    if row.state != breaker.state or row.data["era"] != breaker.era:
-        row.since = now
-    row.state, row.data, row.updated_at = breaker.state, data, now
-    row.reason, row.next_probe_at = breaker.reason or None, until
+        return None
+    since = now if row.state != breaker.state or row.data["era"] != breaker.era else row.since
+    changed = {
+        "state": breaker.state,
+        "since": since,
+        "reason": breaker.reason or None,
+        "next_probe_at": until,
+        "data": data,
+    }
+    return _values(row) | {f"to_{name}": value for name, value in changed.items()}

@@ -230,6 +230,27 @@ async def test_what_answers_look_ups_again_is_tried_at_once(
     assert (await row(rt)).state == "ramp"
 
 
+async def test_a_probe_that_was_out_before_look_ups_were_answered_says_nothing(
+    rt: Runtime, worker: Worker, time: Time
+) -> None:
+    """F19: a probe that the PSP's absence hung up on must not close the gate after its return."""
+    gates = worker()
+    await calls(gates, *[NOT_SENT] * 5, operation="lookup")
+    await calls(gates, *[NOT_SENT] * 5)
+    time.forward(5.0)
+    probe = await gates.enter(CONNECTION, "charge")
+    assert isinstance(probe, Permit)
+    time.forward(10.0)
+    assert await calls(gates, OK, operation="lookup") == [None]
+    time.forward(1.0)
+    await gates.leave(probe, "failed")
+    assert (await row(rt)).state == "open"
+    assert gates.shut(CONNECTION, "charge") is None
+    # A probe that was begun since then counts.
+    assert await calls(gates, "failed") == [None]
+    assert gates.shut(CONNECTION, "charge") is not None
+
+
 async def test_a_slow_psp_has_so_many_places_and_no_more(rt: Runtime, worker: Worker) -> None:
     """F18: 24 calls and 8 look-ups at once; the rest is turned away after a second."""
     import msgspec

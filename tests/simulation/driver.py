@@ -6,11 +6,12 @@ stays; what is not is rolled back when its process dies.
 
 import asyncio
 import sqlite3
+from itertools import chain, repeat
 from typing import Any, Protocol, Self
 
 _IGNORED = ("PRAGMA busy_timeout", "PRAGMA synchronous", "PRAGMA journal_mode")
 _PATIENCE = 5.0  # SQLite's busy_timeout, in virtual seconds.
-_AGAIN = 0.01
+_AGAIN = (0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.025, 0.025, 0.05, 0.05, 0.1)  # Its own.
 _WRITES = ("INSERT", "UPDATE", "DELETE")
 
 
@@ -34,6 +35,9 @@ class Home(Protocol):
     def micros(self) -> int:
         """Return the database's clock in microseconds since 1970."""
 
+    def let_go(self, handle: "Handle") -> None:
+        """Take back a handle whose connection was closed."""
+
 
 class Lost(sqlite3.OperationalError):
     """The statement's answer never came."""
@@ -47,12 +51,13 @@ class Cursor:
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
         self._raw = connection.raw.cursor()
+        self._rows: list[Any] = []
 
     async def __aenter__(self) -> Self:
         return self
 
     async def execute(self, statement: str, parameters: Any = ()) -> "Cursor":
-        await self._connection.run(self._raw.execute, statement, parameters)
+        self._rows = await self._connection.run(self._raw.execute, statement, parameters)
         return self
 
     async def executemany(self, statement: str, parameters: Any) -> "Cursor":
@@ -60,13 +65,8 @@ class Cursor:
         return self
 
     async def fetchall(self) -> list[Any]:
-        return self._raw.fetchall()
-
-    async def fetchone(self) -> Any:
-        return self._raw.fetchone()
-
-    async def fetchmany(self, size: int = 1) -> list[Any]:
-        return self._raw.fetchmany(size)
+        rows, self._rows = self._rows, []
+        return rows
 
     async def close(self) -> None:
         self._raw.close()
@@ -84,17 +84,14 @@ class Cursor:
         return self._raw.lastrowid or 0
 
 
-class Connection:
-    """One connection of one simulated process."""
+class Handle:
+    """SQLite's own connection. A new one reads the whole schema, so they are used again."""
 
-    isolation_level = None
-
-    def __init__(self, path: str, home: Home) -> None:
-        self.raw = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-        self._home = home
-        self._open = True
-        self._may_write = False
-        home.connections[self] = None
+    def __init__(self, path: str) -> None:
+        self.raw = sqlite3.connect(
+            path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=1000
+        )
+        self.home: Home | None = None
         # The application asks for julianday('now') and gets the world's time, a little later than
         # the moment at which the statement began, as everywhere.
         self.raw.create_function("julianday", 1, self._julian_day)
@@ -102,7 +99,23 @@ class Connection:
             self.raw.execute(f"PRAGMA {pragma}")
 
     def _julian_day(self, _what: str) -> float:
-        return (self._home.micros() + 50) / 86_400_000_000 + 2440587.5
+        if self.home is None:
+            raise RuntimeError("nobody uses this connection")
+        return (self.home.micros() + 50) / 86_400_000_000 + 2440587.5
+
+
+class Connection:
+    """One connection of one simulated process."""
+
+    isolation_level = None
+
+    def __init__(self, handle: Handle, home: Home) -> None:
+        self.raw = handle.raw
+        self._handle = handle
+        self._home = handle.home = home
+        self._open = True
+        self._may_write = False
+        home.connections[self] = None
 
     @property
     def _connection(self) -> Any:
@@ -116,37 +129,41 @@ class Connection:
         if not self._open:
             raise ValueError("no active connection")
 
-    async def run(self, call: Any, statement: str, parameters: Any) -> None:
-        """Execute a statement when its time has come."""
+    async def run(self, call: Any, statement: str, parameters: Any) -> list[Any]:
+        """Execute a statement when its time has come; return its rows.
+
+        They are all read at once: what is left unread keeps the file's past alive.
+        """
         self._check()
         if statement.startswith(_IGNORED):
-            return
+            return []
         if statement.startswith("PRAGMA"):  # Asked once, by whichever history comes first.
-            call(statement)
-            return
+            return list(call(statement))
         try:
             lost = await self._home.at_statement(statement)
         except asyncio.CancelledError:
             if self._open and self._home.still_runs(statement):
-                call(statement, parameters)
+                list(call(statement, parameters))
             raise
         self._check()
+        rows: list[Any] = []
         if statement.startswith("BEGIN"):
             self._may_write = statement == "BEGIN IMMEDIATE"
             await self._begin(call, statement)
         else:
             if statement.startswith(_WRITES) and not self._may_write:
                 self._home.wrote_outside(statement)
-            call(statement, parameters)
+            rows = list(call(statement, parameters))
         self._home.executed(statement, parameters)
         if lost:
             raise Lost("disk I/O error")
+        return rows
 
     async def _begin(self, call: Any, statement: str) -> None:
         """Wait for the write lock as SQLite does: without a queue, and not for ever."""
         loop = asyncio.get_running_loop()
         ends = loop.time() + _PATIENCE
-        while True:
+        for wait in chain(_AGAIN, repeat(_AGAIN[-1])):
             try:
                 call(statement)
             except sqlite3.OperationalError as error:
@@ -154,7 +171,7 @@ class Connection:
                     raise
             else:
                 return
-            await asyncio.sleep(_AGAIN)
+            await asyncio.sleep(wait)
             self._check()
 
     async def commit(self) -> None:
@@ -190,7 +207,8 @@ class Connection:
             self._home.connections.pop(self, None)
             if self.raw.in_transaction:
                 self.raw.rollback()
-            self.raw.close()
+            self._handle.home = None
+            self._home.let_go(self._handle)
 
     async def create_function(self, *_args: Any, **_kw: Any) -> None:
         """SQLAlchemy's regexp, which nothing here uses."""

@@ -85,6 +85,12 @@ class History:
     def carry_through(self) -> None:
         """Play it and take the world down; whatever breaks is a violation."""
         world = self.world
+        if len(_played) < _WARM:
+            # What the first histories leave behind (modules, tables, compiled statements) stays.
+            # Out of the collector's sight it costs the later ones nothing.
+            gc.collect()
+            gc.freeze()
+            _played.append(self.seed)
         gc.disable()
         try:
             world.loop.run_until_complete(self._play())
@@ -345,12 +351,6 @@ class History:
 
 def play(seed: int, *, payments: int = PAYMENTS) -> Ended:
     """Play one seed."""
-    if len(_played) < _WARM:
-        # What the first histories leave behind (modules, tables, compiled statements) stays. Out of
-        # the collector's sight it costs the later ones nothing.
-        gc.collect()
-        gc.freeze()
-        _played.append(seed)
     ended = History(seed, payments=payments).play()
     with unheard():
         gc.collect()

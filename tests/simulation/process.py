@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from app.runtime import Runtime
-from tests.simulation.driver import Connection
+from tests.simulation.driver import Connection, Handle
 from tests.simulation.loop import OWNER
 
 if TYPE_CHECKING:
@@ -111,3 +111,6 @@ class Process:
 
     def micros(self) -> int:
         return self.world.micros()
+
+    def let_go(self, handle: Handle) -> None:
+        self.world.handles.append(handle)

@@ -1,6 +1,8 @@
 """Every await of every flow: cut off, failed and killed once, each in a small history of its own.
 
-`python -m tests.simulation.sweep` does them all; `--every N` takes each Nth point.
+An await is a place in the code: the task's name and the lines that wait for each other, for a
+failed statement the statement, too. `--again` cuts it each time that a flow comes by, not only the
+first time; `--every N` takes each Nth point.
 """
 
 import argparse
@@ -14,6 +16,7 @@ from typing import Any
 
 from tests.simulation import checker
 from tests.simulation.__main__ import _say
+from tests.simulation.failing import Place, place
 from tests.simulation.history import History
 from tests.simulation.loop import Owner
 from tests.simulation.many import pool, program, quiet
@@ -33,6 +36,7 @@ class Cut(History):
         self.world.faults.rates = {}
         self.world.workers = 1
         self.points = 0
+        self.first: dict[Place, int] = {}  # When the flow came to each place; found with nth 0.
         self.was_cut = False
 
     def arm(self) -> None:
@@ -49,6 +53,8 @@ class Cut(History):
         if not isinstance(task, asyncio.Task):
             return
         self.points += 1
+        if self.nth == 0:
+            self.first.setdefault(place(task), self.points)
         if self.points != self.nth:
             return
         self.was_cut = True
@@ -71,6 +77,7 @@ class Cut(History):
         warp.cancel()
         if self.kind == "fail":
             self.points, self.was_cut = world.failing.seen, world.failing.hit
+            self.first = world.failing.first
         await checker.check(self)
 
     def run(self) -> list[str]:
@@ -159,20 +166,34 @@ FLOWS: dict[str, Callable[[Cut, Shop], Coroutine[Any, Any, None]]] = {
 }
 
 
-def sweep(flow: str, kind: str, where: str, *, every: int = 1) -> tuple[int, list[str]]:
-    """Cut a flow at each point of a kind of process; return how many, and what does not hold."""
+def places(flow: str, kind: str, where: str) -> list[int]:
+    """Return when a flow first comes to each await; nothing is cut. Raises RuntimeError."""
+    whole = Cut(flow, kind, where, 0)
+    if violations := whole.run():
+        raise RuntimeError(f"{flow} does not hold by itself: {violations}")
+    return sorted(whole.first.values())
+
+
+def sweep(
+    flow: str, kind: str, where: str, *, every: int = 1, again: bool = False
+) -> tuple[int, list[str]]:
+    """Cut a flow at each await in a kind of process; return how many, and what does not hold."""
     bad: list[str] = []
-    for count, nth in enumerate(range(1, _MOST, every)):
+    points = range(1, _MOST) if again else places(flow, kind, where)
+    for count, nth in enumerate(points[::every]):
         one = Cut(flow, kind, where, nth)
-        violations = one.run()
-        bad += [f"{flow} {kind} {where} {nth}: {violation}" for violation in violations]
+        bad += [f"{flow} {kind} {where} {nth}: {violation}" for violation in one.run()]
         if not one.was_cut:
+            if not again:
+                raise RuntimeError(f"{flow} {kind} {where} never came to {nth}")
             return count, bad
-    raise RuntimeError(f"{flow} never came to its end")
+    if again:
+        raise RuntimeError(f"{flow} never came to its end")
+    return len(points[::every]), bad
 
 
-def _sweep(part: tuple[str, str, str], *, every: int) -> tuple[int, list[str]]:
-    return sweep(*part, every=every)
+def _sweep(part: tuple[str, str, str], *, every: int, again: bool) -> tuple[int, list[str]]:
+    return sweep(*part, every=every, again=again)
 
 
 def main(arguments: list[str]) -> int:
@@ -181,13 +202,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--flows", default=",".join(FLOWS))
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--again", action="store_true", help="each time, not only the first")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     wanted = parser.parse_args(arguments)
     quiet()
     began, points, failed = time.monotonic(), 0, 0
     parts = list(product(wanted.flows.split(","), wanted.kinds.split(","), ("api", "worker")))
     with pool(wanted.jobs) as processes:
-        swept = processes.map(partial(_sweep, every=wanted.every), parts)
+        swept = processes.map(partial(_sweep, every=wanted.every, again=wanted.again), parts)
         for (flow, kind, where), (count, bad) in zip(parts, swept, strict=True):
             points += count
             failed += len({line.partition(": ")[0] for line in bad})

@@ -25,7 +25,7 @@ from app.secrets import Sealer
 from app.settings import Settings
 from tests.simulation.api import Api
 from tests.simulation.book import Book
-from tests.simulation.driver import Connection
+from tests.simulation.driver import Connection, Handle
 from tests.simulation.failing import Failing
 from tests.simulation.faults import Faults
 from tests.simulation.loop import OWNER, Loop
@@ -36,6 +36,8 @@ from tests.simulation.shops import Shop
 from tests.simulation.worker import Worker
 from tests.support.runtime import KEY, test_settings
 
+# What is due when, and what waits: a job that somebody should see to, a question, a settlement;
+# what waits without a time of its own; a job of any kind, and whether a queue waits without one.
 _DUE = """
   SELECT (SELECT MIN(run_at) FROM jobs WHERE state = 'due'
           AND (owner IS NOT NULL OR reason IS NULL OR reason NOT LIKE '%finds no room%')),
@@ -44,17 +46,16 @@ _DUE = """
     (SELECT MIN(available_on) FROM payments WHERE settled_at IS NULL),
     (SELECT COUNT(*) FROM events WHERE fanned_out = 0)
     + (SELECT COUNT(*) FROM postings WHERE status = 'waiting')
-    + (SELECT COUNT(*) FROM jobs WHERE state = 'due' AND owner IS NOT NULL)"""
+    + (SELECT COUNT(*) FROM jobs WHERE state = 'due' AND owner IS NOT NULL),
+    (SELECT MIN(run_at) FROM jobs WHERE state = 'due'),
+    EXISTS (SELECT 1 FROM events WHERE fanned_out = 0)
+    OR EXISTS (SELECT 1 FROM postings WHERE status = 'waiting')"""
 _WAITS = """
   SELECT DISTINCT queue FROM jobs WHERE state = 'due' AND run_at <= ?1 AND NOT EXISTS (
     SELECT 1 FROM json_each(?2) held
     WHERE substr(jobs.fair_key, 1, length(held.value)) = held.value)
   UNION SELECT 'ledger' FROM postings WHERE status = 'waiting'
   UNION SELECT 'webhooks' FROM events WHERE fanned_out = 0 ORDER BY 1"""
-_TIMED = """
-  SELECT EXISTS (SELECT 1 FROM payments WHERE settled_at IS NULL AND available_on <= ?),
-    EXISTS (SELECT 1 FROM attempts WHERE next_check_at < ?
-            AND state IN ('sent', 'unknown', 'open'))"""
 _LEFT = """
   SELECT (SELECT COUNT(*) FROM jobs WHERE state = 'due'),
     (SELECT COUNT(*) FROM attempts WHERE state IN ('created', 'sent', 'unknown', 'open')),
@@ -84,7 +85,12 @@ async def _connect() -> Connection:
     if not isinstance(owner, Process):
         raise RuntimeError("a connection belongs to a process")  # noqa: TRY004 - a use, not a type.
     await asyncio.sleep(0)
-    return Connection(owner.world.path, owner)
+    spare = owner.world.handles
+    return Connection(spare.pop() if spare else Handle(owner.world.path), owner)
+
+
+def _has_come(micros: int | None, now: int) -> bool:
+    return micros is not None and micros <= now
 
 
 def shared_engine() -> AsyncEngine:
@@ -166,6 +172,8 @@ class World:
         self._number = 0
         self._next_sweep = 0.0
         self.eye = sqlite3.connect(self.path, isolation_level=None)  # Looks on, changes nothing.
+        self._looked_at: tuple[int, tuple[Any, ...]] = (-1, ())
+        self.handles: list[Handle] = []  # Of the database's file, that nobody uses just now.
 
     # Time.
 
@@ -207,7 +215,7 @@ class World:
 
         `visit` tells when somebody comes to whom nothing can be told before.
         """
-        (row,) = self.rows(_DUE)
+        row = self._due()
         if row[3] or self.api.busy:
             return 0.0
         now = self.now().timestamp()
@@ -225,22 +233,30 @@ class World:
         The looks of a quiet second find nothing and change nothing; leaving them out is what
         makes days pass quickly.
         """
-        for payment_id, status, attempt_id in self.rows(_ENDED_TOO_SOON):
-            self.broken("I6", f"{payment_id} is {status}, and {attempt_id} is an open question")
         micros = self.micros()
-        (timed,) = self.rows(_TIMED, micros, micros - 10_000_000)
+        _, check_at, settle_at, _, run_at, waits = self._due()
         awake = [one for one in self.living("worker") if isinstance(one, Worker) and not one.frozen]
         for one in awake:
             one.time_for(keep_gates=one.has_seen_the_psp())
         if awake:
             process = self.random.choice(awake)
-            held = json.dumps(process.rt.gates.held())
-            for (name,) in self.rows(_WAITS, micros, held):
-                process.ring(name)
+            if waits or _has_come(run_at, micros):
+                held = json.dumps(process.rt.gates.held())
+                for (name,) in self.rows(_WAITS, micros, held):
+                    process.ring(name)
             # Not more often than by the clock: what is overdue may wait for a PSP that is away.
-            sweep = bool(timed[1]) and self.loop.time() >= self._next_sweep
+            sweep = _has_come(check_at, micros) and self.loop.time() >= self._next_sweep
             self._next_sweep = self.loop.time() + 10.0 if sweep else self._next_sweep
-            process.time_for(settle=bool(timed[0]), sweep=sweep)
+            process.time_for(settle=_has_come(settle_at, micros), sweep=sweep)
+
+    def _due(self) -> tuple[Any, ...]:
+        """Return what `_DUE` tells; asked again, and checked, after something was committed."""
+        (version,) = self.eye.execute("PRAGMA data_version").fetchone()
+        if version != self._looked_at[0]:
+            for payment_id, status, attempt_id in self.rows(_ENDED_TOO_SOON):
+                self.broken("I6", f"{payment_id} is {status}, and {attempt_id} is an open question")
+            self._looked_at = (version, self.rows(_DUE)[0])
+        return self._looked_at[1]
 
     def waits_for_room(self) -> int:
         """Return how many refunds made by hand find no room; see `_NO_ROOM`."""
@@ -344,6 +360,8 @@ class World:
             for connection in list(process.connections):
                 connection.stop()
         self.loop.bury()
+        for handle in self.handles:
+            handle.raw.close()
         self.eye.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 

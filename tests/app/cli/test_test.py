@@ -61,7 +61,7 @@ def test_a_machine_that_cannot_run_postgresql_is_told_why(monkeypatch: pytest.Mo
 
 def test_a_slow_machine_plays_fewer_histories_and_not_for_longer() -> None:
     lives = command._simulation(None).commands[-1]
-    assert lives[lives.index("--seeds") + 1] == "0:500"
+    assert lives[lives.index("--seeds") + 1] == "0:1000"
     ends = float(lives[lives.index("--until") + 1])
-    assert ends - command._BEGAN == pytest.approx(1800, abs=1)
-    assert 0 < time.time() - command._BEGAN < 1800
+    assert ends - command._BEGAN == pytest.approx(2040, abs=1)
+    assert 0 < time.time() - command._BEGAN < 2040
