@@ -39,15 +39,18 @@ REFUND_MOVES: dict[str, frozenset[str]] = {
 
 ATTEMPT_FINAL = frozenset({"succeeded", "declined", "rejected", "not_sent", "closed"})
 LANE = frozenset({"charge", "capture", "void"})  # One of these at a time on a payment.
-ATTEMPT_MOVES: dict[str, frozenset[str]] = {
+ATTEMPT_MOVES: dict[str, frozenset[str]] = {  # Held by every history in tests/simulation.
     # Back to created: the request surely did not leave us, or was turned away unread; the same
-    # attempt is sent again with the same key.
-    "created": frozenset({"sent", "not_sent", "closed"}),
+    # attempt is sent again with the same key. Rejected unsent: what it was to end has ended.
+    # Unknown: it was held to have had no effect, and the PSP tells otherwise.
+    "created": frozenset({"sent", "not_sent", "closed", "rejected", "unknown"}),
     "sent": ATTEMPT_FINAL | {"created", "open", "unknown", "needs_review"},
     "open": frozenset({"succeeded", "closed", "needs_review"}),
     "unknown": ATTEMPT_FINAL | {"created", "open", "sent", "needs_review"},
     "needs_review": ATTEMPT_FINAL,
-} | dict.fromkeys(ATTEMPT_FINAL, frozenset())
+    "not_sent": frozenset({"unknown"}),
+    "rejected": frozenset({"unknown"}),
+} | dict.fromkeys(("succeeded", "declined", "closed"), frozenset())
 
 _CHECKS = (5, 15, 60, 300, 900, 3600)
 _DAY = timedelta(days=1)

@@ -22,6 +22,7 @@ from app.cli.drill.report import Report
 from app.cli.drill.run import Options, drill
 from app.cli.processes import StartError
 from tests.kills import storage
+from tests.simulation import record
 
 _ROUND = 20
 
@@ -51,6 +52,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=2, help="measure each recovery so often")
     parser.add_argument("--database", choices=("sqlite", "postgres"), help="on this one alone")
     parser.add_argument("--no-storage", action="store_true", help="leave out the faults of disks")
+    parser.add_argument("--record", action="store_true", help="add a row for each to RECORD.md")
     return parser.parse_args()
 
 
@@ -74,11 +76,26 @@ def _drilled(database: str, options: argparse.Namespace, parts: int) -> Report |
         tell(f"FAILED on {database}: {error}\nWhat it wrote is in {folder}")
         return None
     tell("\n".join(report.lines(found)))
+    if options.record:
+        record.add("## Kills", *_cells(found))
     if found.holds:
         shutil.rmtree(folder, ignore_errors=True)
     else:
         tell(f"What it wrote is in {folder}")
     return found
+
+
+def _cells(found: Report) -> tuple[object, ...]:
+    """Return a drill as the cells of its row."""
+    recovery = "; ".join(
+        f"{one.kind} {one.p99:.1f} s ({one.count}x{f', limit {one.limit:g}' if one.limit else ''})"
+        for one in found.recovery
+    )
+    out = found.outage
+    outage = f"{out.accepted} of {out.asked} in {out.seconds:.0f} s" if out is not None else "none"
+    harms = len(found.violations)
+    done = (found.kills, found.placed, found.accepted, harms, recovery or "none", outage)
+    return (found.database, f"seed {found.seed}", *done, f"{found.seconds:.0f} s")
 
 
 def _storage() -> int:

@@ -17,6 +17,7 @@ from app.merchants import operations as merchants
 from app.psp import registry
 from app.webhooks import operations as webhooks
 from tests.simulation import checker
+from tests.simulation import moves as moves  # Listens from here on.
 from tests.simulation.api import NoAnswer
 from tests.simulation.loop import Deadlock, unheard
 from tests.simulation.shops import Sale, Shop, by_hand

@@ -17,7 +17,8 @@ def test_a_row_is_added_to_the_table_of_its_title(tmp_path: Path) -> None:
     assert kept == ["first |", "second |", "other |"]
 
 
-def test_the_record_has_both_titles() -> None:
+def test_the_record_has_each_title() -> None:
     lines = record.RECORD.read_text(encoding="utf-8").splitlines()
     assert "# Histories that were played" in lines
     assert "## Outages" in lines
+    assert "## Kills" in lines

@@ -6,8 +6,10 @@ import sys
 
 import pytest
 
+from app.payments.models import Attempt
 from tests.simulation import __main__ as command
 from tests.simulation import history
+from tests.simulation.world import World
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -57,3 +59,13 @@ def test_no_further_history_is_begun_when_its_time_is_over(
         said = capsys.readouterr().out
         assert "no more than 2 of 40" in said
         assert "2 passed, 0 failed" in said
+
+
+def test_an_attempt_that_leaves_its_graph_breaks_a_history() -> None:
+    world = World("moves")
+    attempt = Attempt(id="att_1", kind="charge", state="unknown")
+    for state in ("succeeded", "sent"):
+        process = world.spawn("api")
+        process._context.run(setattr, attempt, "state", state)
+    world.close()
+    assert world.violations == ["I6: charge att_1 went from succeeded to sent"]
