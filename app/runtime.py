@@ -13,6 +13,7 @@ from app.db import Sessions, make_engine
 from app.egress import Egress, OperatorEgress
 from app.entropy import Entropy
 from app.failpoints import Failpoints
+from app.fuse import Fuse
 from app.idempotency import KeysInProgress
 from app.ids import Ids
 from app.lanes import Lanes
@@ -43,6 +44,7 @@ class Runtime(msgspec.Struct, kw_only=True):
     # What this process is at just now: requests at merchants' endpoints, and on SQLite keys.
     lanes: Lanes = msgspec.field(default_factory=Lanes)
     keys_in_progress: KeysInProgress = msgspec.field(default_factory=KeysInProgress)
+    risk_fuse: Fuse = msgspec.field(default_factory=Fuse)  # Of the provider at RISK_URL.
     timer: Callable[[], float] = perf_counter  # Seconds; only differences mean anything.
     installation: str | None = None  # This database's own id, read once when first needed.
     made_gates: Gates | None = None  # A stand-in, or made when first needed.

@@ -18,7 +18,7 @@ from app.payments.states import FINAL, HELD
 from app.risk import fallback, hashes, queries
 from app.risk.http import HttpProvider
 from app.risk.models import RiskCheck
-from app.risk.port import Answer, Counts, ProviderDown, Question, stricter
+from app.risk.port import Answer, Counts, Provider, ProviderDown, Question, stricter
 from app.risk.rules import RuleSet, Terms
 from app.runtime import Runtime
 
@@ -62,11 +62,24 @@ async def ask(rt: Runtime, job: Claim, kind: str) -> Opinion | None:
         rt.http, url=url, token=rt.settings.risk_token, seconds=rt.settings.deadlines.risk
     )
     try:
-        answer = await provider.ask(question)
+        answer = await _asked(rt, provider, question)
     except ProviderDown as down:
         answer = stricter(own, fallback.decide(question, terms))
         return _opinion(rt, provider.name, answer, asked_at, failure=down.detail)
     return _opinion(rt, provider.name, stricter(own, answer), asked_at)
+
+
+async def _asked(rt: Runtime, provider: Provider, question: Question) -> Answer:
+    """Ask, unless that was in vain again and again just now. Raises ProviderDown."""
+    if not rt.risk_fuse.lets(rt.timer()):
+        raise ProviderDown("it failed several times in a row and is left alone for a moment")
+    try:
+        answer = await provider.ask(question)
+    except ProviderDown:
+        rt.risk_fuse.failed(rt.timer(), rt.ids.uniform)
+        raise
+    rt.risk_fuse.worked()
+    return answer
 
 
 def _opinion(

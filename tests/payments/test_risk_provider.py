@@ -269,3 +269,29 @@ async def test_no_transaction_is_open_while_the_provider_is_asked(
     assert rt.sessions.engine.pool.checkedout() == 0  # type: ignore[attr-defined] # A queue's.
     await work
     await story.end()
+
+
+async def test_a_provider_that_fails_again_and_again_is_left_alone_for_a_while(
+    rt: Runtime, psp: BookPsp, provider: Receiver
+) -> None:
+    """Whoever comes next does not wait for its deadline in vain, and it is asked again later."""
+    now = 1000.0
+    rt.timer = lambda: now
+    story = await Story.begin(rt, psp)
+    provider.reply = Reply(status=503)
+    failures = []
+    for number in range(8):
+        made = await story.create(payment_method="pm_card_visa", reference=f"order {number}")
+        await story.work()
+        row = await check(story, made.id)
+        assert row.fallback
+        failures.append(row.failure or "")
+    assert len(provider.requests) == 5
+    assert ["left alone" in failure for failure in failures] == [False] * 5 + [True] * 3
+    now += 6.0
+    provider.reply = says("allow")
+    made = await story.create(payment_method="pm_card_visa", reference="later")
+    await story.work()
+    assert not (await check(story, made.id)).fallback
+    assert len(provider.requests) == 6
+    await story.end()
