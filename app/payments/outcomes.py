@@ -32,7 +32,7 @@ _SLOW_PSP = 60.0  # Seconds between looks at what the PSP itself has not decided
 
 async def apply(change: Change, attempt: Attempt, result: Result) -> Ruling:
     """Settle what is known now; nothing that is unknown is called failed."""
-    if attempt.state in ATTEMPT_FINAL or _frozen(attempt, result):
+    if attempt.state in ATTEMPT_FINAL or _frozen(attempt, result) or _comes_late(attempt, result):
         return DONE
     _remember(attempt, result)
     if result.cls in {"succeeded", "authorized"} and not await _as_asked(change, attempt, result):
@@ -63,6 +63,11 @@ def _frozen(attempt: Attempt, result: Result) -> bool:
     if attempt.state != "needs_review":
         return False
     return attempt.code != NOT_FOUND or result.cls not in _CONCLUSIVE
+
+
+def _comes_late(attempt: Attempt, result: Result) -> bool:
+    """Tell whether a call was given up whose page a look-up has found meanwhile."""
+    return attempt.state == "open" and result.cls in {"unknown", "not_sent", "busy"}
 
 
 def _remember(attempt: Attempt, result: Result) -> None:

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import func, select
 
 from app.jobs import Job
@@ -82,6 +83,34 @@ async def test_what_the_psp_decides_later_is_looked_at_again_without_any_event(
     assert await sweep(rt) == 1
     await story.work()
     assert (await story.get(payment_id)).status == "succeeded"
+    await story.end()
+
+
+@pytest.mark.parametrize("late", ["never", "not_sent", "busy"])
+async def test_a_late_word_about_a_page_that_is_known_to_be_open_says_nothing(
+    rt: Runtime, psp: BookPsp, late: str
+) -> None:
+    """F04: its request hung, a look-up found the page meanwhile, then the call was given up."""
+    story = await Story.begin(rt, psp)
+    psp.pages_end = True
+    made = await story.create()
+
+    async def found() -> None:
+        step, key, request = psp.requests[-1]
+        assert key is not None
+        psp._answer(step, request, key, None, "ok")
+        await story.resolved(made.id)
+        (attempt,), _ = await story.attempts(made.id)
+        assert attempt.state == "open"
+
+    psp.script.append(late)
+    psp.meanwhile = found
+    await story.work()
+    (attempt,), _ = await story.attempts(made.id)
+    assert attempt.state == "open"
+    shown = await story.get(made.id)
+    assert (shown.status, shown.status_reason) == ("requires_action", None)
+    assert [step for step, _, _ in psp.requests].count("create") == 1
     await story.end()
 
 
