@@ -16,9 +16,11 @@ _SOURCES = ("app", "web", "workers", "migrations", "tests", "e2e")
 # Of each run; more of both by hand, see the README. What plays whole lives has a part of its own:
 # it has a database of its own, and playing it twice would tell nothing.
 _HISTORIES = 1000
-# Seconds after the beginning of a whole run at which the histories end, so that all of it takes 45
-# minutes at most: a slow machine plays fewer, and says how many.
-_PLAYED_BY = 34 * 60.0
+# All of a run takes 45 minutes at most: a slow machine plays fewer histories, and says how many.
+_WHOLE = 45 * 60.0
+_AFTER = (
+    0.65  # Of the time that went before the histories: what journeys and kills take after them.
+)
 _NO_LIVES = "--ignore=tests/simulation"
 _KILLS = 40
 _LOST = 5  # pytest: no test was collected.
@@ -120,7 +122,8 @@ def _simulation(select: str | None) -> Part:
     jobs = ["--jobs", _workers()[1]]
     sweep = ["python", "-m", "tests.simulation.sweep", *jobs]
     lives = ["python", "-m", "tests.simulation", "--seeds", f"0:{_HISTORIES}", *jobs]
-    lives += ["--until", f"{_BEGAN + _PLAYED_BY:.0f}"]
+    ends = _BEGAN + _WHOLE - _AFTER * (time.time() - _BEGAN)
+    lives += ["--until", f"{ends:.0f}"]
     itself = _pytest(select, "tests/simulation")
     return Part("simulation", [itself] if select else [itself, sweep, lives])
 
