@@ -221,9 +221,17 @@ class Sessions:
         return self._open(self._lone, nullcontext())
 
     async def look(self, statement: Executable, values: Mapping[str, Any]) -> Sequence[Row[Any]]:
-        """Return what one reading statement finds: as in `read`, without paying for a session."""
-        async with self._lone.connect() as connection:
-            return (await connection.execute(statement, values)).all()
+        """Return the rows of one reading statement, whose parameters are `values`.
+
+        As in `read`, without paying for a session. Raises SQLAlchemyError, OSError.
+        """
+        try:
+            async with self._lone.connect() as connection:
+                return (await connection.execute(statement, values)).all()
+        except (SQLAlchemyError, OSError) as error:
+            if _was_cut(error):  # As in `_open`.
+                raise asyncio.CancelledError from error
+            raise
 
     def snapshot(self) -> AbstractAsyncContextManager[AsyncSession]:
         """Open a read transaction, for what must agree with itself across statements."""

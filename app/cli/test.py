@@ -16,11 +16,10 @@ _SOURCES = ("app", "web", "workers", "migrations", "tests", "e2e")
 # Of each run; more of both by hand, see the README. What plays whole lives has a part of its own:
 # it has a database of its own, and playing it twice would tell nothing.
 _HISTORIES = 1000
-# All of a run takes 45 minutes at most: a slow machine plays fewer histories, and says how many.
+# A whole run takes about 45 minutes at most: a slow machine plays fewer histories, and says so.
 _WHOLE = 45 * 60.0
-_AFTER = (
-    0.65  # Of the time that went before the histories: what journeys and kills take after them.
-)
+# What journeys and kills take after the histories, as a share of what went before this part.
+_AFTER = 0.65
 _NO_LIVES = "--ignore=tests/simulation"
 _KILLS = 40
 _LOST = 5  # pytest: no test was collected.

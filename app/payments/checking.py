@@ -71,12 +71,13 @@ async def ask(rt: Runtime, job: Claim, kind: str) -> Opinion | None:
 
 async def _asked(rt: Runtime, provider: Provider, question: Question) -> Answer:
     """Ask, unless that was in vain again and again just now. Raises ProviderDown."""
-    if not rt.risk_fuse.lets(rt.timer()):
+    era = rt.risk_fuse.enter(rt.timer())
+    if era is None:
         raise ProviderDown("it failed several times in a row and is left alone for a moment")
     try:
         answer = await provider.ask(question)
     except ProviderDown:
-        rt.risk_fuse.failed(rt.timer(), rt.ids.uniform)
+        rt.risk_fuse.failed(era, rt.timer(), rt.ids.uniform)
         raise
     rt.risk_fuse.worked()
     return answer

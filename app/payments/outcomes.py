@@ -66,8 +66,8 @@ def _frozen(attempt: Attempt, result: Result) -> bool:
 
 
 def _comes_late(attempt: Attempt, result: Result) -> bool:
-    """Tell whether a call was given up whose page a look-up has found meanwhile."""
-    return attempt.state == "open" and result.cls in {"unknown", "not_sent", "busy"}
+    """Tell whether a call was given up, or refused, whose page a look-up has found meanwhile."""
+    return attempt.state == "open" and result.cls in {"unknown", "not_sent", "busy", "rejected"}
 
 
 def _remember(attempt: Attempt, result: Result) -> None:

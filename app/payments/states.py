@@ -39,7 +39,8 @@ REFUND_MOVES: dict[str, frozenset[str]] = {
 
 ATTEMPT_FINAL = frozenset({"succeeded", "declined", "rejected", "not_sent", "closed"})
 LANE = frozenset({"charge", "capture", "void"})  # One of these at a time on a payment.
-ATTEMPT_MOVES: dict[str, frozenset[str]] = {  # Held by every history in tests/simulation.
+# Each history in tests/simulation holds it; they have no desk, from where a review may go on.
+ATTEMPT_MOVES: dict[str, frozenset[str]] = {
     # Back to created: the request surely did not leave us, or was turned away unread; the same
     # attempt is sent again with the same key. Rejected unsent: what it was to end has ended.
     # Unknown: it was held to have had no effect, and the PSP tells otherwise.
@@ -47,7 +48,8 @@ ATTEMPT_MOVES: dict[str, frozenset[str]] = {  # Held by every history in tests/s
     "sent": ATTEMPT_FINAL | {"created", "open", "unknown", "needs_review"},
     "open": frozenset({"succeeded", "closed", "needs_review"}),
     "unknown": ATTEMPT_FINAL | {"created", "open", "sent", "needs_review"},
-    "needs_review": ATTEMPT_FINAL,
+    # A person has decided, or what could not be found has turned up.
+    "needs_review": ATTEMPT_FINAL | {"unknown", "open"},
     "not_sent": frozenset({"unknown"}),
     "rejected": frozenset({"unknown"}),
 } | dict.fromkeys(("succeeded", "declined", "closed"), frozenset())

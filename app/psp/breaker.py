@@ -69,6 +69,7 @@ class Breaker(msgspec.Struct):
     in_a_row: int = 0
     next_at: float = 0.0  # Of the ramp: when its next call may begin.
     longest: float = LONGEST  # Seconds that it stays open, at most.
+    back_at: float = 0.0  # When a probe was answered last.
     window: list[tuple[int, int, int]] = []  # (second, calls, failures), oldest first.
 
     def wait(self, now: float) -> float:
@@ -114,7 +115,7 @@ class Breaker(msgspec.Struct):
             self._open(f"The probe failed: {seen.why}", now, jitter)
         elif self.state == "half_open":
             self._enter("ramp", now)
-            self.until = 0.0
+            self.until, self.back_at = 0.0, now
         elif self.in_a_row >= IN_A_ROW:
             self._open(f"{self.in_a_row} calls in a row never left us: {seen.why}", now, jitter)
         elif self._failing():

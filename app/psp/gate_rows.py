@@ -88,7 +88,7 @@ async def exchange(
         # What it opened for was begun before look-ups were answered again, and so it is tried now:
         # by itself it would wait longer. A probe was begun when the breaker let it out.
         begun = since if state == "half_open" else breaker.since
-        if begun < breakers[LOOKUP].since and breakers[LOOKUP].state in {"ramp", "closed"}:
+        if begun < breakers[LOOKUP].back_at and breakers[LOOKUP].state in {"ramp", "closed"}:
             breaker.try_now(now)
     shared = rows[SHARED].data
     pace, budget = Pace(shared["next_at"]), Budget(shared["tokens"], shared["tokens_at"])
@@ -203,6 +203,7 @@ def _data(breaker: Breaker) -> dict[str, Any]:
         "era": breaker.era,
         "in_a_row": breaker.in_a_row,
         "next_at": breaker.next_at,
+        "back_at": breaker.back_at,
         "window": [list(part) for part in breaker.window],
     }
 

@@ -292,7 +292,7 @@ async def unknown_for(session: AsyncSession, *, now: datetime, longer_than: time
 
 
 async def _messages(session: AsyncSession) -> Messages:
-    waiting = await session.scalar(select(func.count()).where(Event.fanned_out.is_(False)))
+    waiting = await session.scalar(select(func.count()).where(Event.fanned_out == false()))
     retrying = await session.scalar(select(func.count()).where(Delivery.state == "retrying"))
     failing = await session.scalar(
         select(func.count()).where(Endpoint.status == "failing", Endpoint.deleted_at.is_(None))

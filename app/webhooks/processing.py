@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, cast
 
-from sqlalchemy import Table, bindparam, exists, insert, select, tuple_, update
+from sqlalchemy import Table, bindparam, exists, false, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import db, jobs
@@ -27,7 +27,7 @@ async def fan_out(rt: Runtime, limit: int = 500) -> int:
     Returns the number of events taken, so that the caller repeats until 0. One transaction:
     an event is marked together with its deliveries, or not at all.
     """
-    # To take nothing would lock the whole file there.
+    # On SQLite an update that takes nothing would lock the whole file all the same.
     if rt.sessions.sqlite and not await rt.sessions.look(_NEW, {}):
         return 0
     async with rt.sessions.begin() as session:
@@ -46,11 +46,12 @@ async def fan_out(rt: Runtime, limit: int = 500) -> int:
     return len(events)
 
 
-_NEW = select(Event.id).where(Event.fanned_out.is_(False)).limit(1)
+# Not IS false: the index of what is new is none for that.
+_NEW = select(Event.id).where(Event.fanned_out == false()).limit(1)
 # A second worker skips the rows that this one holds, instead of waiting for them.
 _CHOSEN = (
     select(Event.id)
-    .where(Event.fanned_out.is_(False))
+    .where(Event.fanned_out == false())
     .order_by(Event.id)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)

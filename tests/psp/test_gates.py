@@ -251,6 +251,25 @@ async def test_a_probe_that_was_out_before_look_ups_were_answered_says_nothing(
     assert gates.shut(CONNECTION, "charge") is not None
 
 
+async def test_a_charge_that_fails_while_look_ups_work_waits_its_own_time(
+    rt: Runtime, worker: Worker, time: Time
+) -> None:
+    """The end of the look-ups' ramp is no new sign, and each probe is somebody's charge."""
+    gates = worker()
+    await calls(gates, *[NOT_SENT] * 5, operation="lookup")
+    await calls(gates, *[NOT_SENT] * 5)
+    time.forward(6.0)
+    assert await calls(gates, OK, operation="lookup") == [None]
+    time.forward(1.0)
+    assert await calls(gates, "failed") == [None]
+    due = (await row(rt)).next_probe_at
+    assert due == time() + timedelta(seconds=10)
+    time.forward(8.0)
+    await gates.keep_up()
+    assert (await row(rt, "lookup")).state == "closed"
+    assert (await row(rt)).next_probe_at == due
+
+
 async def test_a_slow_psp_has_so_many_places_and_no_more(rt: Runtime, worker: Worker) -> None:
     """F18: 24 calls and 8 look-ups at once; the rest is turned away after a second."""
     import msgspec

@@ -11,7 +11,8 @@ from typing import Any, Protocol, Self
 
 _IGNORED = ("PRAGMA busy_timeout", "PRAGMA synchronous", "PRAGMA journal_mode")
 _PATIENCE = 5.0  # SQLite's busy_timeout, in virtual seconds.
-_AGAIN = (0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.025, 0.025, 0.05, 0.05, 0.1)  # Its own.
+# SQLite's own pauses between its tries.
+_AGAIN = (0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.025, 0.025, 0.05, 0.05, 0.1)
 _WRITES = ("INSERT", "UPDATE", "DELETE")
 
 

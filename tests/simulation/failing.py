@@ -3,6 +3,8 @@
 import asyncio
 import re
 import sqlite3
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,8 +13,12 @@ if TYPE_CHECKING:
 Place = tuple[str, ...]
 
 
-def place(task: "asyncio.Task[Any]", *more: str) -> Place:
-    """Return where a task stands: its name without ids, and the lines that wait for each other."""
+def waits_at(task: "asyncio.Task[Any]", done: Sequence[str]) -> Place:
+    """Return where a task waits: its name without ids, the lines that wait for each other.
+
+    `done` is what its transaction has executed so far. The lines do not lead into the entering and
+    leaving of a transaction, and one function may commit now this and now that.
+    """
     waiting: Any = task.get_coro()
     lines = []
     while waiting is not None:
@@ -21,7 +27,21 @@ def place(task: "asyncio.Task[Any]", *more: str) -> Place:
         if frame is not None:
             lines.append(f"{frame.f_code.co_filename}:{frame.f_lineno}")
         waiting = getattr(waiting, "gi_yieldfrom" if kind == "gi" else f"{kind}_await", None)
-    return (re.sub(r"[ -]\S*\d\S*", "", task.get_name()), *lines, *more)
+    return (_kind(task), *lines, *done)
+
+
+def executes_at(task: "asyncio.Task[Any]", done: Sequence[str]) -> Place:
+    """Return where the running task executes a statement: as above, by the calls that led here."""
+    lines = []
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        lines.append(f"{frame.f_code.co_filename}:{frame.f_lineno}")
+        frame = frame.f_back
+    return (_kind(task), *lines, *done)
+
+
+def _kind(task: "asyncio.Task[Any]") -> str:
+    return re.sub(r"[ -]\S*\d\S*", "", task.get_name())
 
 
 class Failing:
@@ -45,7 +65,8 @@ class Failing:
         self.seen += 1
         self.left -= 1
         if self.left < 0 and (task := asyncio.current_task()) is not None:
-            self.first.setdefault(place(task, statement), self.seen)
+            done = (*process.world.done.get(task, ()), statement)
+            self.first.setdefault(executes_at(task, done), self.seen)
         if self.left == 0:
             self.hit = True
             raise sqlite3.OperationalError("disk I/O error")

@@ -58,6 +58,12 @@ class History:
     most_statements = 60_000  # Several times the longest history: it goes round in circles.
 
     def __init__(self, seed: int, *, payments: int = PAYMENTS) -> None:
+        if len(_played) < _WARM:
+            # What the first histories leave behind (modules, tables, compiled statements) stays.
+            # Out of the collector's sight it costs the later ones nothing.
+            gc.collect()
+            gc.freeze()
+            _played.append(seed)
         self.seed = seed
         self.world = World(seed)
         self.random = random.Random(f"{seed}:history")
@@ -86,12 +92,6 @@ class History:
     def carry_through(self) -> None:
         """Play it and take the world down; whatever breaks is a violation."""
         world = self.world
-        if len(_played) < _WARM:
-            # What the first histories leave behind (modules, tables, compiled statements) stays.
-            # Out of the collector's sight it costs the later ones nothing.
-            gc.collect()
-            gc.freeze()
-            _played.append(self.seed)
         gc.disable()
         try:
             world.loop.run_until_complete(self._play())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.simulation.sweep import FLOWS, KINDS, Cut
+from tests.simulation.sweep import FLOWS, KINDS, Cut, places
 
 
 @pytest.mark.parametrize("flow", FLOWS)
@@ -16,3 +16,17 @@ def test_a_flow_that_is_cut_anywhere_ends_known_and_once(flow: str) -> None:
     for kind in KINDS:
         one = Cut(flow, kind, "worker", whole.points // 3)
         assert one.run() == [], f"{flow} {kind} at {whole.points // 3}"
+
+
+def test_every_commit_of_a_kind_of_job_is_failed_and_followed_by_a_crash() -> None:
+    """What a flow has committed when it is cut differs from commit to commit."""
+    failing = Cut("charge", "fail", "worker", 0)
+    assert failing.run() == []
+    kinds = [place[0] for place in failing.world.failing.first if place[-1] == "COMMIT"]
+    assert kinds.count("payments.charge") == 5
+    assert kinds.count("inbox.apply") == 1
+    crashing = Cut("charge", "crash", "worker", 0)
+    assert crashing.run() == []
+    after = [place[0] for place in crashing.first if place[-1] == "COMMIT"]
+    assert after.count("payments.charge") >= 5
+    assert len(places("charge", "crash", "worker")) == len(crashing.first)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -24,6 +25,7 @@ from app.runtime import Runtime
 from app.secrets import Sealer
 from app.settings import Settings
 from tests.simulation.api import Api
+from tests.simulation.bell import Bell
 from tests.simulation.book import Book
 from tests.simulation.driver import Connection, Handle
 from tests.simulation.failing import Failing
@@ -174,6 +176,8 @@ class World:
         self.eye = sqlite3.connect(self.path, isolation_level=None)  # Looks on, changes nothing.
         self._looked_at: tuple[int, tuple[Any, ...]] = (-1, ())
         self.handles: list[Handle] = []  # Of the database's file, that nobody uses just now.
+        # What each task has executed in its last transaction, or alone.
+        self.done: WeakKeyDictionary[asyncio.Task[Any], tuple[str, ...]] = WeakKeyDictionary()
 
     # Time.
 
@@ -287,6 +291,10 @@ class World:
 
     def log_statement(self, process: Process, statement: str, parameters: Any) -> None:
         self.statements += 1
+        if (task := asyncio.current_task()) is not None:
+            before = self.done.get(task, ())
+            ended = not before or before[-1] in {"COMMIT", "ROLLBACK"}
+            self.done[task] = (statement,) if ended else (*before, statement)
         if statement.startswith("UPDATE jobs SET run_at") and "Connection refused." in parameters:
             job, fence = parameters[-3:-1]
             self.waits[job, fence] = parameters[0]  # Once, however often its answer was lost.
@@ -374,27 +382,3 @@ class _Eye:
 
     def hold(self, handle: asyncio.Handle) -> None:
         """Never happens."""
-
-
-class Bell:
-    """The doorbell: wakes the workers, its own process at once; the seed may lose a ring."""
-
-    def __init__(self, world: World, process: Process) -> None:
-        self._world = world
-        self._process = process
-
-    def ring(self, queues: Any) -> None:
-        for name in sorted(queues):
-            if isinstance(self._process, Worker):
-                self._process.ring(name)
-            elif not self._world.faults.hit("bell.lost", name):
-                self._world.later(self._world.latency(), lambda name=name: self._to_one(name))
-
-    def _to_one(self, name: str) -> None:
-        """Whichever worker takes the ring from Redis hears it."""
-        living = self._world.living("worker")
-        if living and isinstance(process := self._world.random.choice(living), Worker):
-            process.ring(name)
-
-    async def close(self) -> None:
-        """Nothing to close."""

@@ -6,14 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, text
 
 from app import jobs
 from app.runtime import Runtime
 from app.secrets import SealBroken
 from app.webhooks import operations
 from app.webhooks.models import Delivery, Event
-from app.webhooks.processing import fan_out
+from app.webhooks.processing import _CHOSEN, _NEW, fan_out
 from tests.webhooks.shop import add_endpoint, add_event
 
 
@@ -156,3 +156,19 @@ def _row(rt: Runtime) -> dict[str, Any]:
         sealer=rt.sealer,
         now=rt.clock(),
     )
+
+
+@pytest.mark.parametrize("statement", [_NEW, _CHOSEN.limit(500)], ids=["look", "take"])
+async def test_what_is_new_is_found_by_the_index_of_it(rt: Runtime, statement: Any) -> None:
+    """Each ring and each quiet second asks, and the table holds all that ever happened."""
+    dialect, plan = rt.sessions.engine.dialect, "EXPLAIN QUERY PLAN"
+    compiled = statement.params(most=500).compile(
+        dialect=dialect, compile_kwargs={"literal_binds": True}
+    )
+    async with rt.sessions.snapshot() as session:
+        if not rt.sessions.sqlite:
+            plan = "EXPLAIN"
+            await session.execute(text("SET LOCAL enable_seqscan = off"))
+        lines = await session.execute(text(f"{plan} {compiled}"))
+        found = " ".join(str(line) for line in lines)
+    assert "ix_events_not_fanned_out" in found
