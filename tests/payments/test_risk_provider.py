@@ -260,13 +260,17 @@ async def test_no_transaction_is_open_while_the_provider_is_asked(
     rt: Runtime, psp: BookPsp, provider: Receiver
 ) -> None:
     story = await Story.begin(rt, psp)
-    provider.reply = Reply(body=b'{"decision":"allow"}', wait=0.3)
+    longer = msgspec.structs.replace(rt.settings.deadlines, risk=60.0)
+    rt.settings = msgspec.structs.replace(rt.settings, deadlines=longer)
+    provider.reply = Reply(body=b'{"decision":"allow"}', wait=60.0)
     await story.create(payment_method="pm_card_visa")
     work = asyncio.create_task(story.work())
     await provider.wait_for(1)
     # Another writer is not held up, and the pool has all of its connections.
-    await asyncio.wait_for(set_terms(story, merchant_per_hour=9), 0.25)
+    await asyncio.wait_for(set_terms(story, merchant_per_hour=9), 30.0)
     assert rt.sessions.engine.pool.checkedout() == 0  # type: ignore[attr-defined] # A queue's.
+    assert not work.done()
+    await provider.stop()
     await work
     await story.end()
 
