@@ -12,7 +12,6 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import db
-from app.db import Sessions
 
 _ON_POSTGRESQL = text(
     """
@@ -63,7 +62,7 @@ async def find(
     return list((await session.execute(statement, wanted)).scalars())
 
 
-async def any_due(sessions: Sessions, *, queue: str, held: Sequence[str]) -> bool:
+async def any_due(sessions: db.Sessions, *, queue: str, held: Sequence[str]) -> bool:
     """Tell whether a claim would find a job. SQLite only, where a claim locks the whole file."""
     return bool(await sessions.look(_ON_SQLITE, _values(queue, 1, 1, held)))
 

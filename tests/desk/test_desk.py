@@ -247,10 +247,7 @@ async def test_unexpected_money_is_closed_with_the_refund_that_was_made_at_the_p
     rt: Runtime, psp: BookPsp
 ) -> None:
     """F29: the books follow: what lay in suspense has gone back."""
-    story = await Story.begin(rt, psp)
-    made = await story.create()
-    await story.work()
-    (attempt,), _ = await story.attempts(made.id)
+    story, made, attempt = await Story.with_page(rt, psp)
     async with rt.sessions.begin() as session:
         change = await lock(session, rt, payment_id=made.id)
         change.move("expired")

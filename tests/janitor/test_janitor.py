@@ -151,11 +151,7 @@ async def test_looks_at_open_pages_that_failed_together_come_back_apart(
     rt: Runtime, psp: BookPsp
 ) -> None:
     """F19: after as long as each other they would all come back at once."""
-    story = await Story.begin(rt, psp)
-    made = await story.create()
-    await story.work()
-    (attempt,), _ = await story.attempts(made.id)
-    assert attempt.state == "open"
+    story, made, attempt = await Story.with_page(rt, psp)
     rt.ids = Ids(rt.clock)
     psp.looks.extend(["lost"] * 5)
     rulings = [await resolving.resolve(rt, attempt_id=attempt.id) for _ in range(5)]

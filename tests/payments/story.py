@@ -57,6 +57,18 @@ class Story:
             session.add(merchant)
         return cls(rt, psp, merchant.id)
 
+    @classmethod
+    async def with_page(
+        cls, rt: Runtime, psp: BookPsp
+    ) -> tuple["Story", schemas.PaymentShape, Attempt]:
+        """Begin with a hosted payment whose page is open; return it and its attempt, too."""
+        story = await cls.begin(rt, psp)
+        made = await story.create()
+        await story.work()
+        (attempt,), _ = await story.attempts(made.id)
+        assert attempt.state == "open"
+        return story, made, attempt
+
     async def create(self, amount: int = 10_000, **fields: Any) -> schemas.PaymentShape:
         new = NewPayment(amount=amount, currency="eur", **fields)
         async with self.rt.sessions.begin() as session:

@@ -255,10 +255,7 @@ async def test_money_that_comes_after_the_end_waits_in_suspense_for_a_person(
     rt: Runtime, psp: BookPsp
 ) -> None:
     """F20: a payment that has ended keeps its status, and the money is not lost sight of."""
-    story = await Story.begin(rt, psp)
-    made = await story.create()
-    await story.work()
-    (attempt,), _ = await story.attempts(made.id)
+    story, made, attempt = await Story.with_page(rt, psp)
     charge = psp.pay(attempt.id)
     async with rt.sessions.begin() as session:
         row = await session.get_one(type(await story.row(made.id)), made.id)

@@ -157,10 +157,7 @@ async def test_a_cancel_before_anything_left_us_ends_the_payment_at_once(
 async def test_a_customer_who_was_faster_than_the_cancel_has_paid(
     rt: Runtime, psp: BookPsp
 ) -> None:
-    story = await Story.begin(rt, psp)
-    made = await story.create()
-    await story.work()
-    (attempt,), _ = await story.attempts(made.id)
+    story, made, attempt = await Story.with_page(rt, psp)
     await story.cancel(made.id)
     psp.pay(attempt.id)
     await story.hurry()

@@ -216,10 +216,7 @@ async def test_a_refund_made_by_hand_before_the_payment_was_known_is_adopted_wit
 async def test_a_refund_by_hand_of_money_that_came_too_late_is_a_persons_to_book(
     rt: Runtime, psp: BookPsp
 ) -> None:
-    story = await Story.begin(rt, psp)
-    made = await story.create()
-    await story.work()
-    (attempt,), _ = await story.attempts(made.id)
+    story, made, attempt = await Story.with_page(rt, psp)
     charge = psp.pay(attempt.id)
     async with rt.sessions.begin() as session:
         row = await session.get_one(type(await story.row(made.id)), made.id)

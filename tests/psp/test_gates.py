@@ -230,13 +230,19 @@ async def test_what_answers_look_ups_again_is_tried_at_once(
     assert (await row(rt)).state == "ramp"
 
 
+async def _shut(worker: Worker) -> Gates:
+    """Return gates that let neither charges nor look-ups through."""
+    gates = worker()
+    for operation in ("lookup", "charge"):
+        await calls(gates, *[NOT_SENT] * 5, operation=operation)
+    return gates
+
+
 async def test_a_probe_that_was_out_before_look_ups_were_answered_says_nothing(
     rt: Runtime, worker: Worker, time: Time
 ) -> None:
     """F19: a probe that the PSP's absence hung up on must not close the gate after its return."""
-    gates = worker()
-    await calls(gates, *[NOT_SENT] * 5, operation="lookup")
-    await calls(gates, *[NOT_SENT] * 5)
+    gates = await _shut(worker)
     time.forward(5.0)
     probe = await gates.enter(CONNECTION, "charge")
     assert isinstance(probe, Permit)
@@ -255,9 +261,7 @@ async def test_a_charge_that_fails_while_look_ups_work_waits_its_own_time(
     rt: Runtime, worker: Worker, time: Time
 ) -> None:
     """The end of the look-ups' ramp is no new sign, and each probe is somebody's charge."""
-    gates = worker()
-    await calls(gates, *[NOT_SENT] * 5, operation="lookup")
-    await calls(gates, *[NOT_SENT] * 5)
+    gates = await _shut(worker)
     time.forward(6.0)
     assert await calls(gates, OK, operation="lookup") == [None]
     time.forward(1.0)

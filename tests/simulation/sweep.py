@@ -180,8 +180,8 @@ def sweep(
 ) -> tuple[int, list[str]]:
     """Cut a flow at each await in a kind of process; return how many, and what does not hold."""
     bad: list[str] = []
-    points = range(1, _MOST) if again else places(flow, kind, where)
-    for count, nth in enumerate(points[::every]):
+    points = (range(1, _MOST) if again else places(flow, kind, where))[::every]
+    for count, nth in enumerate(points):
         one = Cut(flow, kind, where, nth)
         bad += [f"{flow} {kind} {where} {nth}: {violation}" for violation in one.run()]
         if not one.was_cut and again:
@@ -190,7 +190,7 @@ def sweep(
             bad.append(f"{flow} {kind} {where} {nth}: it never came there")
     if again:
         raise RuntimeError(f"{flow} never came to its end")
-    return len(points[::every]), bad
+    return len(points), bad
 
 
 def _sweep(part: tuple[str, str, str], *, every: int, again: bool) -> tuple[int, list[str]]:

@@ -162,9 +162,7 @@ def _row(rt: Runtime) -> dict[str, Any]:
 async def test_what_is_new_is_found_by_the_index_of_it(rt: Runtime, statement: Any) -> None:
     """Each ring and each quiet second asks, and the table holds all that ever happened."""
     dialect, plan = rt.sessions.engine.dialect, "EXPLAIN QUERY PLAN"
-    compiled = statement.params(most=500).compile(
-        dialect=dialect, compile_kwargs={"literal_binds": True}
-    )
+    compiled = statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
     async with rt.sessions.snapshot() as session:
         if not rt.sessions.sqlite:
             plan = "EXPLAIN"
