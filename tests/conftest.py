@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 
 from app.cli import migrate
 from app.cli.postgres import Cluster, PostgresMissingError
-from tests.support import databases
+from tests.support import compiled, databases
 
 pytest_plugins = (
     ["tests.support.fixtures"]
@@ -37,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start one server for the whole run, before its worker processes are made."""
+    compiled.share()
     is_worker = hasattr(config, "workerinput")
     if (
         config.getoption("--database") != "postgres"

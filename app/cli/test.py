@@ -2,10 +2,12 @@
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -16,12 +18,17 @@ _SOURCES = ("app", "web", "workers", "migrations", "tests", "e2e")
 # Of each run; more of both by hand, see the README. What plays whole lives has a part of its own:
 # it has a database of its own, and playing it twice would tell nothing.
 _HISTORIES = 1000
-# A whole run takes about 45 minutes at most: a slow machine plays fewer histories, and says so.
+# A whole run takes about 45 minutes at most: a slow machine plays fewer histories and kills less,
+# and says so.
 _WHOLE = 45 * 60.0
 # What journeys and kills take after the histories, as a share of what went before this part.
-_AFTER = 0.65
+_AFTER = 0.9
 _NO_LIVES = "--ignore=tests/simulation"
-_KILLS = 40
+_KILLS = 200
+# Memory that looks like a folder. A test writes its small database and throws it away; on a disk it
+# waits half of its time for writes to be safe, which no test can see.
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a run makes a folder of its own in it
+_ROOM = 4 << 30
 _LOST = 5  # pytest: no test was collected.
 _BEGAN = time.time()
 
@@ -106,15 +113,25 @@ def _workers() -> Sequence[str]:
     return ["-n", str(min(cores or 1, 8))]
 
 
+def _in_memory() -> dict[str, str]:
+    """Return what lets a part keep its temporary files in memory, where there is room for them."""
+    usable = _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK)
+    if "TMPDIR" in os.environ or not usable or shutil.disk_usage(_MEMORY).free < _ROOM:
+        return {}
+    return {"TMPDIR": str(_MEMORY)}
+
+
 def _sqlite(select: str | None) -> Part:
-    return Part("sqlite", [_pytest(select, "tests", _NO_LIVES, *_workers())])
+    commands = [_pytest(select, "tests", _NO_LIVES, *_workers())]
+    return Part("sqlite", commands, environment=_in_memory())
 
 
 def _postgres(select: str | None) -> Part:
     # What needs no database was run with the other one, and would tell the same again.
     which = ["--database", "postgres", "--only-database"]
     command = _pytest(select, "tests", _NO_LIVES, *which, *_workers())
-    return Part("postgres", [command], missing=postgres.why_missing())
+    missing = postgres.why_missing()
+    return Part("postgres", [command], missing=missing, environment=_in_memory())
 
 
 def _simulation(select: str | None) -> Part:
@@ -132,18 +149,22 @@ def _planted() -> Part:
 
 
 def _e2e(select: str | None) -> Part:
-    # A process of its own: synchronous Playwright and pytest-asyncio do not go together.
-    command = _pytest(select, "e2e", "-o", "asyncio_mode=strict")
+    # A process of its own: synchronous Playwright and pytest-asyncio do not go together. The
+    # journeys of a file share an installation.
+    apart = [*_workers(), "--dist", "loadfile"]
+    command = _pytest(select, "e2e", "-o", "asyncio_mode=strict", *apart)
     path = browser.find()
     missing = None if path else "there is no Chromium; install one, or name it in CHROMIUM."
-    return Part("e2e", [command], missing=missing, environment={"CHROMIUM": path or ""})
+    environment = {"CHROMIUM": path or "", **_in_memory()}
+    return Part("e2e", [command], missing=missing, environment=environment)
 
 
 def _kills(select: str | None) -> Part:
     # No test of pytest's: `-k` chooses none of it. Recovery times are measured by hand, because a
     # machine that has something else to do meanwhile would fail limits in seconds.
-    once = ["python", "-m", "tests.kills", "--kills", str(_KILLS), "--repeats", "0"]
-    commands = [] if select else [[*once, "--outage", "0"]]
+    drills = ["python", "-m", "tests.kills", "--kills", str(_KILLS), "--at-once"]
+    drills += ["--until", f"{_BEGAN + _WHOLE:.0f}", "--repeats", "0", "--outage", "0"]
+    commands = [] if select else [drills]
     return Part("kills", commands, missing=postgres.why_missing())
 
 

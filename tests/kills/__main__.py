@@ -9,10 +9,12 @@ held one way, slowed, sliced. F70: all lanes run at once, so any of these meet.
 
 import argparse
 import asyncio
+import math
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 
@@ -35,12 +37,14 @@ def main() -> int:
         tell(f"*** NOT RUN on PostgreSQL: {missing}")
         return 1
     began = monotonic()
-    reports = [_drilled(database, options, len(wanted)) for database in wanted]
-    broken = 0 if options.no_storage else _storage()
-    passed = sum(one.kills for one in reports if one is not None and one.holds)
-    failed = options.kills - passed + broken
-    tell(f"\n{passed} passed, {failed} failed in {monotonic() - began:.0f} s")
-    return 1 if failed or any(one is None or _idle(one) for one in reports) else 0
+    if options.at_once and len(wanted) > 1:
+        held = asyncio.run(_at_once(wanted, options.kills // len(wanted)))
+    else:
+        held = [_drilled(database, options, len(wanted)) for database in wanted]
+    if not options.no_storage:
+        held.append(not _storage())
+    tell(f"\n{sum(held)} parts passed, {held.count(False)} failed in {monotonic() - began:.0f} s")
+    return 0 if all(held) else 1
 
 
 def _options() -> argparse.Namespace:
@@ -51,13 +55,39 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--outage", type=float, default=10.0, help="seconds without Valkey and PSP")
     parser.add_argument("--repeats", type=int, default=2, help="measure each recovery so often")
     parser.add_argument("--database", choices=("sqlite", "postgres"), help="on this one alone")
+    parser.add_argument("--at-once", action="store_true", help="both databases at the same time")
+    parser.add_argument(
+        "--until", type=float, default=math.inf, help="begin no round later, in seconds since 1970"
+    )
     parser.add_argument("--no-storage", action="store_true", help="leave out the faults of disks")
     parser.add_argument("--record", action="store_true", help="add a row for each to RECORD.md")
     return parser.parse_args()
 
 
-def _drilled(database: str, options: argparse.Namespace, parts: int) -> Report | None:
-    """Drill one database and print its report; what was written stays when anything is wrong."""
+async def _at_once(databases: Sequence[str], kills: int) -> list[bool]:
+    """Drill each database in a process of its own; tell whether each drill held.
+
+    A drill waits much: for leases, for what starts anew. Two take little longer than one.
+    """
+
+    async def one(database: str) -> bool:
+        # What is given twice counts as it is given last.
+        own = ["--database", database, "--kills", str(kills), "--no-storage"]
+        command = [sys.executable, "-m", "tests.kills", *sys.argv[1:], *own]
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        assert process.stdout is not None
+        async for line in process.stdout:
+            tell(f"{database:<9} {line.decode().rstrip()}")
+        return await process.wait() == 0
+
+    return await asyncio.gather(*map(one, databases))
+
+
+def _drilled(database: str, options: argparse.Namespace, parts: int) -> bool:
+    """Drill one database, print its report, and tell whether all of it happened and held.
+
+    What was written stays when anything is wrong.
+    """
     folder = Path(tempfile.mkdtemp(prefix="cf-kills-"))
     plan = Options(
         seed=options.seed,
@@ -69,12 +99,13 @@ def _drilled(database: str, options: argparse.Namespace, parts: int) -> Report |
         repeats=options.repeats if database == "postgres" else 0,
         outage=options.outage if database == "postgres" else 0.0,
         postgres=database == "postgres",
+        until=options.until,
     )
     try:
         found = asyncio.run(drill(plan, tell))
     except (StartError, TimeoutError) as error:
         tell(f"FAILED on {database}: {error}\nWhat it wrote is in {folder}")
-        return None
+        return False
     tell("\n".join(report.lines(found)))
     if options.record:
         record.add("## Kills", *_cells(found))
@@ -82,7 +113,7 @@ def _drilled(database: str, options: argparse.Namespace, parts: int) -> Report |
         shutil.rmtree(folder, ignore_errors=True)
     else:
         tell(f"What it wrote is in {folder}")
-    return found
+    return found.holds and not _idle(found, plan)
 
 
 def _cells(found: Report) -> tuple[object, ...]:
@@ -109,9 +140,12 @@ def _storage() -> int:
     return subprocess.run(command, check=False).returncode
 
 
-def _idle(one: Report) -> bool:
+def _idle(one: Report, plan: Options) -> bool:
     """A drill that did nothing must not look like one that found nothing."""
-    return one.accepted < one.kills or one.webhooks == 0 or not one.placed
+    asked = min(plan.kills, one.rounds * _ROUND)
+    if not asked:
+        return plan.kills > 0
+    return one.kills < asked or one.accepted < one.kills or one.webhooks == 0 or not one.placed
 
 
 def tell(text: str) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 
 import msgspec
 
@@ -27,7 +27,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What to drill: `kills` signals in rounds of `round_kills`, at `rate` orders a second.
 
     `outage` is how many seconds Valkey and the PSP are both down; `repeats` how often each kind
-    of recovery is measured (0: not at all).
+    of recovery is measured (0: not at all). After `until`, seconds since 1970, no further round
+    begins; one is run in any case.
     """
 
     seed: int
@@ -39,6 +40,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     outage: float = 10.0
     postgres: bool = False
     database_url: str | None = None
+    until: float = math.inf
 
     @property
     def command(self) -> str:
@@ -198,6 +200,9 @@ async def _faults(options: Options, found: Found, say: Say) -> None:
                 )
                 if found.violations:
                     break  # What comes after a wrong state says nothing new.
+                if time() > options.until and number < len(rounds):
+                    say(f"no more than {number} of {len(rounds)} rounds: their time is over")
+                    break
         finally:
             stage.count(found)
             await stage.close()

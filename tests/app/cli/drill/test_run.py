@@ -1,12 +1,15 @@
-"""How long a drill waits for what its faults have left behind."""
+"""How long a drill goes on, and how long it waits for what its faults have left behind."""
 
+import math
+from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from app.cli.drill import run
-from app.cli.drill.run import Stage
+from app.cli.drill.run import Found, Options, Stage
 
 
 class _Idle:
@@ -49,3 +52,27 @@ async def test_a_drill_waits_as_long_as_the_work_grows_less(
     stage.receiver = SimpleNamespace(taken={})  # type: ignore[assignment] # All that is read.
     await stage._drained()
     assert asked == looks
+
+
+@pytest.mark.parametrize(("until", "rounds"), [(math.inf, 3), (0.0, 1)])
+async def test_no_round_begins_when_the_time_is_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, until: float, rounds: int
+) -> None:
+    said: list[str] = []
+
+    async def nothing(*_arguments: object) -> None:
+        pass
+
+    async def one_round(_stage: object, _faults: object, found: Found, _say: object) -> None:
+        found.rounds += 1
+
+    shop = SimpleNamespace(orders=[])
+    stage = SimpleNamespace(open=nothing, close=nothing, count=lambda _found: None, shop=shop)
+    monkeypatch.setattr(run, "House", lambda *_folder, **_options: nullcontext())
+    monkeypatch.setattr(run, "Stage", lambda *_arguments: stage)
+    monkeypatch.setattr(run, "_round", one_round)
+    found = Found()
+    options = Options(seed=1, folder=tmp_path, kills=60, until=until)
+    await run._faults(options, found, said.append)
+    assert found.rounds == rounds
+    assert any("their time is over" in line for line in said) == (rounds < 3)
