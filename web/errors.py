@@ -62,6 +62,14 @@ class Overloaded(Unavailable):
     code = "overloaded"
 
 
+class TooSlow(Problem):
+    """The body did not come in time; nothing was done."""
+
+    status = 408
+    code = "request_timeout"
+    title = "The request came too slowly"
+
+
 class Stopping(Unavailable):
     """The server stopped before this request ended; the same Idempotency-Key tells what became."""
 

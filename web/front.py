@@ -19,12 +19,15 @@ from app.merchants.keys import API_VERSION, LIVE_PREFIX, TEST_PREFIX
 from app.settings import Settings
 from web import errors
 from web.deps import has_card_number
-from web.errors import Overloaded
+from web.errors import Overloaded, TooSlow
 from web.limits import Places
 
 log = structlog.get_logger(__name__)
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+# From a request's head to the last byte of its body. Who sends more slowly than that keeps a place
+# which others need.
+_BODY_SECONDS = 10.0
 _ANY_HOST = frozenset({"/healthz", "/readyz"})  # Asked for by probes, which know no name.
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _PERMISSIONS = (
@@ -131,7 +134,7 @@ class Front:
             seconds = self._places.come_back()
             raise Overloaded("Too much is asked at once. Try again soon.", retry_after=seconds)
         try:
-            await self._app(scope, receive, answer.send)
+            await self._app(scope, _in_time(receive), answer.send)
         finally:
             self._places.give_back()
 
@@ -249,6 +252,25 @@ class _Answer:
             {"type": "http.response.start", "status": problem.status, "headers": encoded}
         )
         await self.send({"type": "http.response.body", "body": content, "more_body": False})
+
+
+def _in_time(receive: Receive) -> Receive:
+    """Return what receives a request's body, or raises TooSlow when that takes too long."""
+    ends, whole = asyncio.get_running_loop().time() + _BODY_SECONDS, False
+
+    async def received() -> Any:
+        nonlocal whole
+        if whole:
+            return await receive()  # The end of the connection, which may be hours away.
+        try:
+            async with asyncio.timeout_at(ends):
+                message = await receive()
+        except TimeoutError:
+            raise TooSlow(f"Send the whole body within {_BODY_SECONDS:.0f} seconds.") from None
+        whole = not message.get("more_body", False)
+        return message
+
+    return received
 
 
 def _asked(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, str]:

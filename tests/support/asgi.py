@@ -1,5 +1,6 @@
 """Requests as bytes: what no HTTP client would send reaches the application in this process."""
 
+import asyncio
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -28,11 +29,18 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 async def ask(
-    app: Any, method: str, address: bytes, *, headers: Headers = (), body: Iterable[bytes] = ()
+    app: Any,
+    method: str,
+    address: bytes,
+    *,
+    headers: Headers = (),
+    body: Iterable[bytes] = (),
+    pause: float = 0.0,
 ) -> Answer:
     """Send one request with these very bytes; `address` is the path and, after `?`, the query.
 
-    The scope is made as uvicorn makes it, so that nothing is tidied up on the way.
+    `pause` is how many seconds pass before each part of the body. The scope is made as uvicorn
+    makes it, so that nothing is tidied up on the way.
     """
     path, _, query = address.partition(b"?")
     parts = iter([*body, b""])
@@ -55,6 +63,7 @@ async def ask(
     }
 
     async def receive() -> Any:
+        await asyncio.sleep(pause)
         part = next(parts, b"")
         return {"type": "http.request", "body": part, "more_body": part != b""}
 

@@ -1,6 +1,7 @@
 """What every answer has, unknown addresses and failures included; hosts, proxies, request ids."""
 
 import asyncio
+import itertools
 import json
 import typing
 from typing import Any
@@ -17,11 +18,12 @@ from app.audit.models import AuditRow
 from app.payments import queries
 from app.runtime import Runtime
 from app.settings import SettingsError
+from tests.support.asgi import ask
 from tests.support.cast import Cast
 from tests.support.psp import BookConnections
 from tests.support.runtime import Clock, make_runtime, test_settings
 from tests.web.api.shop import Api, problem
-from web import errors
+from web import errors, front
 from web.asgi import create_app
 
 ALWAYS = {
@@ -328,3 +330,25 @@ async def test_a_request_that_the_stop_cuts_off_is_answered(
     headers = dict(start["headers"])
     assert (start["status"], headers[b"retry-after"]) == (503, b"1")
     assert json.loads(body["body"])["code"] == "stopping"
+
+
+@pytest.mark.parametrize("path", [b"/v1/payments", b"/psp/conn_sandbox/events", b"/sign-in"])
+async def test_a_body_that_drips_is_given_up_and_its_place_with_it(
+    app: Litestar, cast: Cast, monkeypatch: pytest.MonkeyPatch, path: bytes
+) -> None:
+    """F55: the bytes come so slowly that the request never ends."""
+    monkeypatch.setattr(front, "_BODY_SECONDS", 0.2)
+    headers = [
+        (b"host", b"localhost"),
+        (b"authorization", f"Bearer {cast.shop.secret}".encode()),
+        (b"idempotency-key", b"a-1"),
+        (b"origin", b"https://localhost"),
+        (b"sec-fetch-site", b"same-origin"),
+        (b"content-type", b"application/json"),
+    ]
+    answer = await ask(
+        app, "POST", path, headers=headers, body=itertools.repeat(b" ", 500), pause=0.02
+    )
+    assert answer.status == 408
+    if path != b"/sign-in":
+        assert answer.json()["code"] == "request_timeout"

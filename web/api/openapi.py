@@ -25,7 +25,14 @@ from web.api import examples, words
 from web.api.fields import END, id_pattern
 from web.api.operation import Operation
 from web.deps import CardData, IntegerForm, TooLarge, UnsupportedMedia
-from web.errors import MEDIA_TYPE, DatabaseUnavailable, InternalError, Overloaded, Stopping
+from web.errors import (
+    MEDIA_TYPE,
+    DatabaseUnavailable,
+    InternalError,
+    Overloaded,
+    Stopping,
+    TooSlow,
+)
 from web.front import HostNotAllowed, KeyInUrl
 
 _REF = "#/components/schemas/{name}"
@@ -43,7 +50,7 @@ EVERYWHERE: tuple[type[Problem], ...] = (
     Overloaded,
     Stopping,
 )
-WITH_BODY: tuple[type[Problem], ...] = (TooLarge, UnsupportedMedia, IntegerForm)
+WITH_BODY: tuple[type[Problem], ...] = (TooLarge, TooSlow, UnsupportedMedia, IntegerForm)
 WITH_KEY: tuple[type[Problem], ...] = (KeyMalformed, KeyReused, KeyExpired, InProgress)
 
 _KEY_PATTERN = r'^([!#-~][!-~]{0,254}|"|"[!-~]{1,255}"|"[!-~]{0,253}[!#-~])$'
