@@ -25,6 +25,7 @@ JOBS = {
     "inbox.apply": Known(inbox.apply),
     "janitor.resolve": Known(janitor.resolve),
     "deadletters.look": Known(letters.look),
+    "deadletters.carry_out": Known(letters.finish),
     "desk.settle": Known(desk.settle),
     "desk.look": Known(desk.look),
     "webhooks.deliver": Known(webhooks.deliver),

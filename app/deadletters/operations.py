@@ -185,6 +185,9 @@ async def ask_psp(
     )
 
 
+_CUT_OFF = 60.0  # Seconds after which no request of a browser goes on.
+
+
 async def ask_second(
     session: AsyncSession, *, rt: Runtime, actor: Actor, action: Action, plan: Plan, why: str
 ) -> Approval:
@@ -227,6 +230,17 @@ async def answer_second(
     found.decided_at = rt.clock()
     word = "dead_letter.approve" if agrees else "dead_letter.refuse"
     await _audit_approval(session, rt, actor, word, found, {"state": found.state})
+    if agrees:
+        # Whoever agreed carries it out at once; should that be cut off, a worker does.
+        await jobs.enqueue(
+            session,
+            id=rt.ids("job"),
+            kind=queries.CARRY_OUT,
+            args={"approval_id": found.id},
+            queue="janitor",
+            now=rt.clock(),
+            after=_CUT_OFF,
+        )
     return found
 
 

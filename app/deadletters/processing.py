@@ -73,6 +73,18 @@ async def look(rt: Runtime, job: Claim) -> None:
     await look_at(rt, job_id=str(job.args["job_id"]))
 
 
+async def finish(rt: Runtime, job: Claim) -> None:
+    """Carry out what was agreed on and has no outcome: the request that was to do it was cut off.
+
+    What that had done already is left out, as everything that is decided.
+    """
+    approval_id = str(job.args["approval_id"])
+    async with rt.sessions.read() as session:
+        found = await queries.approval(session, approval_id=approval_id)
+    second = Actor(kind="user", id=found.decided_by, name=found.decided_name or "")
+    await carry_out(rt, actor=second, approval_id=approval_id)
+
+
 async def look_at(rt: Runtime, *, job_id: str) -> str | None:
     """Look up a letter's attempt and record what is found; nothing is sent.
 

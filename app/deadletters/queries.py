@@ -17,6 +17,7 @@ from app.merchants.models import Merchant
 from app.payments.models import Attempt, Payment, PspCall, Refund
 
 LOOK = "deadletters.look"
+CARRY_OUT = "deadletters.carry_out"
 MOST = 1000  # Letters that one page looks through, newest first.
 
 

@@ -41,6 +41,7 @@ KINDS = {
     "payments.fetch_fee": Kind("PSP fee", "Asks for the PSP's own fee and records it", "other"),
     "janitor.resolve": Kind("Look-up", "Finds out what became of a request", "payments"),
     "deadletters.look": Kind("Look-up", "Asks the PSP before somebody decides", "other"),
+    "deadletters.carry_out": Kind("Decision", "Does what two admins agreed on", "other"),
     "desk.settle": Kind("Review", "Compares a decision with the PSP's word", "other"),
     "desk.look": Kind("Look-up", "Asks the PSP for the review desk", "other"),
     "inbox.apply": Kind("PSP message", "Acts on a message of the PSP", "other"),

@@ -201,6 +201,32 @@ async def test_above_the_limit_one_person_alone_decides_nothing(rt: Runtime, psp
     await story.end()
 
 
+async def test_a_decision_that_is_cut_off_after_both_agreed_is_carried_out_by_a_worker(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F01: the web server dies between the second one's answer and what was agreed on."""
+    story, payment_id, job = await refused_charge(rt, psp, amount=200_000)
+    await looked(rt, job.id)
+    async with rt.sessions.begin() as session:
+        letters = await queries.letters_of(session, job_ids=[job.id])
+        plan = bulk.plan(letters, "retry", now=rt.clock())
+        asked = await operations.ask_second(
+            session, rt=rt, actor=ADA, action="retry", plan=plan, why=WHY
+        )
+        await operations.answer_second(session, rt=rt, actor=BEA, approval_id=asked.id, agrees=True)
+    await story.work()
+    assert psp.total() == 0
+    for _ in range(2):
+        await story.hurry()
+    assert (await story.get(payment_id)).status == "succeeded"
+    assert psp.total() == 200_000
+    async with rt.sessions.read() as session:
+        assert (await queries.approval(session, approval_id=asked.id)).outcome == "1 retried."
+    retried = [row for row in await audited(rt) if row.action == "dead_letter.retry"]
+    assert [(row.actor_id, row.object_id) for row in retried] == [(BEA.id, job.id)]
+    await story.end()
+
+
 async def test_a_refused_request_does_nothing_for_ever(rt: Runtime, psp: BookPsp) -> None:
     story, _, job = await refused_charge(rt, psp, amount=200_000)
     await looked(rt, job.id)

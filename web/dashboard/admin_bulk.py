@@ -14,6 +14,7 @@ from app.deadletters.bulk import Action, Plan
 from app.deadletters.effect import of_retry
 from app.deadletters.models import Approval
 from app.deadletters.operations import ReasonTooShort, checked_reason
+from app.deadletters.processing import Decided, LeftOut
 from app.errors import Conflict, NotFound
 from app.ids import is_id
 from web.dashboard import admin_views, forms
@@ -165,10 +166,14 @@ async def decide(request: Req, viewer: Looking) -> Response[Any]:
     except (ReasonTooShort, SignInFailed) as refusal:
         wrong = forms.faults(refusal)
         return await _preview_page(request, viewer, action, chosen, sent.why, wrong)
+    # Those alone whose sum was weighed: others may allow it a moment later, above the limit.
+    weighed = [letter.job.id for letter, _ in plan.runs]
     done = await processing.decide_many(
-        rt, actor=viewer.actor(request), action=action, job_ids=chosen, why=why, approved=True
+        rt, actor=viewer.actor(request), action=action, job_ids=weighed, why=why, approved=True
     )
-    return to(BASE, done.sentence(action))
+    others = dict.fromkeys(one for one in chosen if one not in weighed)
+    left = [LeftOut(one, "It could not be done when the sum was weighed.") for one in others]
+    return to(BASE, Decided(done.done, done.left_out + left).sentence(action))
 
 
 async def _ask(

@@ -1,6 +1,5 @@
 """The page of system health, and the letters that lie in files."""
 
-from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 import pytest
@@ -16,12 +15,6 @@ from tests.support.psp import BookPsp
 from workers.runner import Runner
 
 PATH = "/admin/health"
-
-
-@pytest.fixture
-async def ada(app: Litestar, cast: Cast) -> AsyncIterator[Browser]:
-    async with Browser(app, cast.ada) as browser:
-        yield browser
 
 
 async def written(rt: Runtime, runner: Runner, text: str, subject: str = "Hello") -> str:

@@ -1,6 +1,5 @@
 """The admins' pages of shops: make one, invite its people."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -18,12 +17,6 @@ from tests.support.runtime import Clock
 from workers.runner import Runner
 
 BASE = "/admin/merchants"
-
-
-@pytest.fixture
-async def ada(app: Litestar, cast: Cast) -> AsyncIterator[Browser]:
-    async with Browser(app, cast.ada) as browser:
-        yield browser
 
 
 async def shops(rt: Runtime) -> list[Merchant]:

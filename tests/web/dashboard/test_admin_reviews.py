@@ -1,6 +1,5 @@
 """The review desk's pages, as a browser without script uses them."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -21,12 +20,6 @@ from tests.support.runtime import Clock
 BASE = "/admin/reviews"
 WHY = "Searched for it at the PSP by amount and day."
 EVIL = "<script>alert(1)</script>"
-
-
-@pytest.fixture
-async def ada(app: Litestar, cast: Cast) -> AsyncIterator[Browser]:
-    async with Browser(app, cast.ada) as browser:
-        yield browser
 
 
 async def asked(rt: Runtime, psp: BookPsp, amount: int = 1_000) -> tuple[Story, str, str]:
