@@ -134,7 +134,7 @@ async def _follow(
         review.stage, review.version = None, review.version + 1
         # The PSP's word counts all the same: what it did is recorded, and answers the question.
         if review.decision == "did_not_happen":
-            await outcomes.apply(change, attempt, result)
+            await outcomes.apply(change, attempt, result, found=True)
         return
     if review.amount > rt.settings.second_person_above and review.second_by is None:
         review.stage, review.version = "second", review.version + 1
@@ -150,4 +150,4 @@ async def _follow(
         await resolving.did_not_happen(change, attempt, code="not_charged")
     else:
         attempt.state = "unknown"
-        await outcomes.apply(change, attempt, result)
+        await outcomes.apply(change, attempt, result, found=True)

@@ -54,7 +54,7 @@ async def apply(rt: Runtime, job: Claim) -> None:
         event = await session.get(ReceivedEvent, job.args["event_id"])
         if event is None or event.state not in {"received", "parked"}:
             return None
-        attempt, paid = await _attempt(session, event)
+        attempt, over = await _attempt(session, event)
         ours = await installation_of(session, rt)
     if event.about == "other":
         return await _note(rt, job, event, "ignored", "Nothing that we act on.")
@@ -62,7 +62,7 @@ async def apply(rt: Runtime, job: Claim) -> None:
         if event.installation != ours and not await _may_become_ours(rt, event):
             return await _note(rt, job, event, "foreign", "Of another system.")
         return await _park(rt, job, event)
-    ruling = await _bring_about(rt, job, event, attempt, paid=paid)
+    ruling = await _bring_about(rt, job, event, attempt, over=over)
     if ruling.action == "look":
         seconds = ruling.seconds or 0.0
         raise Postpone(processing.backoff(rt, job.tries, cap=60.0, at_least=seconds), ruling.reason)
@@ -94,7 +94,7 @@ async def _may_become_ours(rt: Runtime, event: ReceivedEvent) -> bool:
 
 
 async def _bring_about(
-    rt: Runtime, job: Claim, event: ReceivedEvent, attempt: Attempt, *, paid: bool
+    rt: Runtime, job: Claim, event: ReceivedEvent, attempt: Attempt, *, over: bool
 ) -> Ruling:
     if event.about == "refund" or event.type == "charge.refunded":
         await _refunds(rt, job, event, attempt)
@@ -104,7 +104,7 @@ async def _bring_about(
         return Ruling("bury", attempt.message or "The PSP did something else than we asked for.")
     if attempt.state == "succeeded":
         # What is paid holds nothing back any more; that is never undone, so no lock is needed.
-        return DONE if paid else await resolving.look_at_hold(rt, attempt_id=attempt.id)
+        return DONE if over else await resolving.look_at_hold(rt, attempt_id=attempt.id)
     if attempt.state in {"rejected", "not_sent"} and event.type in _TELLS_OF_MONEY:
         return await _after_all(rt, job, attempt)
     if attempt.state in ATTEMPT_FINAL:
@@ -139,13 +139,14 @@ async def _after_all(rt: Runtime, job: Claim, attempt: Attempt) -> Ruling:
 async def _attempt(session: AsyncSession, event: ReceivedEvent) -> tuple[Attempt | None, bool]:
     """Find what an event is about, by our own id in its metadata, else by the object.
 
-    The second value tells whether its payment is paid already.
+    The second value tells whether what it says of money is known: its payment is paid, or has
+    ended otherwise and this event brings none.
     """
     query = select(Attempt, Payment.status).join(Payment, Payment.id == Attempt.payment_id)
     if event.attempt_id is not None:
         found = (await session.execute(query.where(Attempt.id == event.attempt_id))).first()
         if found is not None and found[0].connection_id == event.connection_id:
-            return found[0], found[1] == "succeeded"
+            return found[0], _is_over(found[1], event)
     if event.psp_reference is None:
         return None, False
     by_object = query.where(
@@ -158,7 +159,11 @@ async def _attempt(session: AsyncSession, event: ReceivedEvent) -> tuple[Attempt
         ),
     ).limit(1)
     found = (await session.execute(by_object)).first()
-    return (None, False) if found is None else (found[0], found[1] == "succeeded")
+    return (None, False) if found is None else (found[0], _is_over(found[1], event))
+
+
+def _is_over(status: str, event: ReceivedEvent) -> bool:
+    return status == "succeeded" or (status in FINAL and event.type not in _TELLS_OF_MONEY)
 
 
 async def _park(rt: Runtime, job: Claim, event: ReceivedEvent) -> None:
@@ -281,7 +286,7 @@ async def _own(rt: Runtime, payment_id: str, seen: RefundSeen) -> bool:
                 currency=seen.currency,
                 code="refund_failed" if cls == "declined" else None,
             )
-            ruling = await outcomes.apply(change, attempt, result)
+            ruling = await outcomes.apply(change, attempt, result, found=True)
             if ruling.action == "bury":
                 await _bury(session, rt, attempt, ruling.reason)
         elif seen.status == "failed":
@@ -297,7 +302,8 @@ async def _adopt(rt: Runtime, payment_id: str, seen: RefundSeen) -> bool:
         change = await lock(session, rt, payment_id=payment_id)
         if change.payment.status in FINAL - {"succeeded"} and seen.status == "succeeded":
             raise Bury(_NOT_OF_A_SALE)
-        found_room = await adopt(change, seen)
+        # Of what names an attempt of ours, only what is not that attempt's comes here.
+        found_room = await adopt(change, seen, disowned=True)
         await change.save()
         return found_room
 

@@ -6,7 +6,7 @@ which it is: while that waits for a person, the payment may be cancelled and may
 
 from app.payments.change import Change
 from app.payments.models import Attempt
-from app.payments.states import HELD, RISK_REFUSED
+from app.payments.states import FINAL, HELD, RISK_REFUSED, UNEXPECTED
 from app.risk import queries
 from app.risk.models import RiskCheck
 
@@ -28,9 +28,12 @@ async def waits(change: Change) -> bool:
 
 
 async def money_held(change: Change, attempt: Attempt) -> bool:
-    """Tell whether an attempt holds money that nobody has asked to take yet."""
+    """Tell whether an attempt may hold money that nobody has asked to take yet."""
     if attempt.state != "succeeded":
         return False
+    if change.payment.status in FINAL:
+        # It is to be let go of, and somebody may have taken it first.
+        return not change.payment.amount_captured and attempt.code != UNEXPECTED
     return change.payment.status == "requires_capture" or await waits(change)
 
 

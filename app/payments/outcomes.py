@@ -17,11 +17,19 @@ from app.payments.models import Attempt
 from app.payments.receipts import end_attempt, note_decline, paid, suspend
 from app.payments.refunding import fail_refund, refund_of, settle_refund
 from app.payments.ruling import DONE, Ruling
-from app.payments.states import ALARM_AFTER, ATTEMPT_FINAL, FINAL, REVIEW_AFTER, next_check
+from app.payments.states import (
+    ALARM_AFTER,
+    ATTEMPT_FINAL,
+    FINAL,
+    REVIEW_AFTER,
+    UNEXPECTED,
+    next_check,
+)
 from app.psp.port import AttemptKind, Result
 
 log = structlog.get_logger(__name__)
 
+_DIFFERS = "The PSP's answer does not match what we asked for."
 NOT_FOUND = "not_found"  # The code of an attempt that the PSP does not know any more.
 _CONCLUSIVE = frozenset({"succeeded", "authorized", "declined", "closed"})
 STILL_UNKNOWN = "The PSP has not said for a day what became of it. We go on asking."
@@ -30,15 +38,19 @@ _ASK_FOR = timedelta(hours=6)  # for so long: what fails for longer is no outage
 _SLOW_PSP = 60.0  # Seconds between looks at what the PSP itself has not decided, at first.
 
 
-async def apply(change: Change, attempt: Attempt, result: Result) -> Ruling:
-    """Settle what is known now; nothing that is unknown is called failed."""
+async def apply(change: Change, attempt: Attempt, result: Result, *, found: bool = False) -> Ruling:
+    """Settle what is known now; nothing that is unknown is called failed.
+
+    `found`: the PSP was asked what it keeps; otherwise it answered a request of ours.
+    """
     if attempt.state in ATTEMPT_FINAL or _frozen(attempt, result) or _comes_late(attempt, result):
         return DONE
     _remember(attempt, result)
     if result.cls in {"succeeded", "authorized"} and not await _as_asked(change, attempt, result):
         result.cls = "mismatch"
     if result.cls == "mismatch":
-        return await _mismatch(change, attempt, result)
+        sure = found or attempt.code == "mismatch"
+        return await (_mismatch if sure else _doubted)(change, attempt, result)
     if result.cls == "rejected":
         return await _rejected(change, attempt, result)
     if result.cls in {"not_sent", "busy"}:
@@ -93,9 +105,19 @@ async def _as_asked(change: Change, attempt: Attempt, result: Result) -> bool:
     )
 
 
+async def _doubted(change: Change, attempt: Attempt, result: Result) -> Ruling:
+    """Look at what the PSP keeps before a person must: an answer alone may be wrong."""
+    if attempt.state == "open":
+        return DONE  # What it keeps has been seen already.
+    ruling = unknown(change, attempt, result)
+    attempt.code, attempt.message = "mismatch", (result.message or _DIFFERS)[:500]
+    attempt.next_check_at = change.now
+    return Ruling("look", ruling.reason)
+
+
 async def _mismatch(change: Change, attempt: Attempt, result: Result) -> Ruling:
-    """Freeze: the wallet is not touched, the money that came is held in suspense."""
-    why = result.message or "The PSP's answer does not match what we asked for."
+    """Freeze: the wallet is not touched, the money that was taken is held in suspense."""
+    why = result.message or _DIFFERS
     gone = result.code == NOT_FOUND
     attempt.state, attempt.code = "needs_review", NOT_FOUND if gone else "mismatch"
     attempt.message = why[:500]
@@ -105,12 +127,13 @@ async def _mismatch(change: Change, attempt: Attempt, result: Result) -> Ruling:
         attempt,
         "unknown_outcome" if gone else "mismatch",
         why,
-        amount=result.amount,
+        amount=result.amount_captured or result.amount,
         currency=result.currency,
         reference=result.psp_reference,
     )
-    if attempt.kind in {"checkout", "charge"} and result.amount and result.psp_reference:
-        suspend(change, result.amount, result.currency, result.psp_reference)
+    # What is held only, or not confirmed, is nobody's money yet.
+    if attempt.kind in {"checkout", "charge"} and result.amount_captured and result.psp_reference:
+        suspend(change, result.amount_captured, result.currency, result.psp_reference)
     if attempt.kind == "refund":
         refund = await refund_of(change, attempt)
         refund.status_reason, refund.updated_at = "held_for_review", change.now
@@ -334,9 +357,9 @@ async def _void(change: Change, attempt: Attempt, result: Result) -> Ruling:
 async def hold_changed(change: Change, attempt: Attempt, result: Result) -> Ruling:
     """Record what became of money that was held, where it was not us: captured, or let go."""
     payment = change.payment
-    if payment.status in FINAL or payment.amount_captured:
+    if payment.amount_captured or attempt.code == UNEXPECTED:
         return DONE
-    if result.cls == "closed":
+    if result.cls == "closed" and payment.status not in FINAL:
         close(change, attempt, result, held=True)
     if result.cls == "succeeded":
         return await paid(change, attempt, result)

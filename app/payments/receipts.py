@@ -9,10 +9,10 @@ from app.payments.change import Change
 from app.payments.models import Attempt
 from app.payments.refunding import adopt
 from app.payments.ruling import DONE, Ruling
-from app.payments.states import ATTEMPT_FINAL, FINAL
+from app.payments.states import ATTEMPT_FINAL, FINAL, UNEXPECTED
 from app.psp.port import Result
 
-UNEXPECTED = "Paid after the payment had ended. Refund it at the PSP: the money is in suspense."
+_TOO_LATE = "Paid after the payment had ended. Refund it at the PSP: the money is in suspense."
 
 
 def end_attempt(change: Change, attempt: Attempt, state: str, result: Result | None = None) -> None:
@@ -121,14 +121,14 @@ def _paid_after_the_end(change: Change, attempt: Attempt, result: Result, captur
     change.review(
         attempt,
         "unexpected_receipt",
-        UNEXPECTED,
+        _TOO_LATE,
         amount=captured,
         currency=result.currency,
         suggestion="refund_at_psp",
         reference=reference,
     )
-    attempt.code, attempt.message = "unexpected", UNEXPECTED
-    return Ruling("bury", UNEXPECTED)
+    attempt.code, attempt.message = UNEXPECTED, _TOO_LATE
+    return Ruling("bury", _TOO_LATE)
 
 
 def post_fee(change: Change, result: Result) -> bool:

@@ -143,14 +143,15 @@ def take_back(change: Change, refund: Refund) -> None:
         fail_refund(change, refund, code="taken_back", message=_TAKEN_BACK, reserved=True)
 
 
-async def adopt(change: Change, seen: RefundSeen) -> bool:
+async def adopt(change: Change, seen: RefundSeen, *, disowned: bool = False) -> bool:
     """Record a refund that somebody made at the PSP: the money has gone, so it is not guarded.
 
-    False: it finds no room in the payment (yet), because refunds of ours are still in flight.
+    `disowned`: it names an attempt of ours, which has another refund. False: it finds no room in
+    the payment (yet), because refunds of ours are still in flight.
     """
     payment = change.payment
     ours = await installation_of(change.session, change.rt)
-    if seen.installation == ours and seen.attempt_id is not None:
+    if seen.installation == ours and seen.attempt_id is not None and not disowned:
         return True  # One of our own, which its attempt settles.
     known = await change.session.scalar(
         select(Refund).where(Refund.psp_reference == seen.psp_reference)

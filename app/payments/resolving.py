@@ -127,7 +127,8 @@ async def _judge(
             return None, _page_anew(change, attempt, result)
         if step.kind == "lookup" and result.cls in _FAILED_LOOKS:
             return None, outcomes.unknown(change, attempt, result, unanswered=True)
-    ruling = await outcomes.apply(change, attempt, result)
+    found = step.kind == "lookup"
+    ruling = await outcomes.apply(change, attempt, result, found=found)
     return await follow_up(rt, change, attempt, step, _quiet(ruling)), ruling
 
 
@@ -207,7 +208,7 @@ async def _too_late(change: Change, attempt: Attempt, result: Result) -> Ruling:
     if not await attempts.missed_before(change, attempt, after=sent + window):
         return outcomes.unknown(change, attempt, result)
     result.cls, result.code, result.message = "mismatch", outcomes.NOT_FOUND, _GONE
-    return await outcomes.apply(change, attempt, result)
+    return await outcomes.apply(change, attempt, result, found=True)
 
 
 async def _closed_out(change: Change, attempt: Attempt, result: Result) -> Ruling:
@@ -300,7 +301,7 @@ async def look_back(rt: Runtime, *, attempt_id: str) -> Result | None:
             attempt.state = "unknown"  # It was held to have had no effect; the PSP knows better.
             log.error("attempt_had_happened", attempt_id=attempt.id, kind=attempt.kind)
         if attempt is not None and result.cls not in {*_FAILED_LOOKS, "next", "not_found"}:
-            await outcomes.apply(change, attempt, result)
+            await outcomes.apply(change, attempt, result, found=True)
         await change.save()
 
     await rt.sessions.run(end)

@@ -1,8 +1,12 @@
 """Cancels: a wish that is kept while something is under way, and that ends with the PSP's word."""
 
 import pytest
+from sqlalchemy import select
 
+from app.ledger.models import PostingRow
+from app.payments import resolving
 from app.payments.operations import PaymentAlreadyPaid, PaymentBusy, PaymentWrongState
+from app.reviews.models import Review
 from app.runtime import Runtime
 from tests.payments.story import Story
 from tests.support.psp import BookPsp
@@ -267,6 +271,33 @@ async def test_money_that_comes_after_the_end_waits_in_suspense_for_a_person(
     (attempt,), _ = await story.attempts(made.id)
     assert (attempt.state, attempt.code) == ("succeeded", "unexpected")
     assert charge.captured == 10_000
+    await story.end()
+
+
+@pytest.mark.parametrize("told_by", ["void", "event"])
+async def test_a_hold_after_the_end_that_somebody_captures_waits_in_suspense_for_a_person(
+    rt: Runtime, psp: BookPsp, told_by: str
+) -> None:
+    """F29: it was to be let go of, and somebody at the PSP was faster."""
+    story = await Story.begin(rt, psp)
+    psp.script.extend(["ok", "lost"])
+    made = await story.charge(capture_method="manual")
+    async with rt.sessions.begin() as session:
+        row = await session.get_one(type(await story.row(made.id)), made.id)
+        row.status, row.finished_at = "canceled", rt.clock()
+    ((attempt,), _), (charge,) = await story.attempts(made.id), psp.charges.values()
+    await resolving.resolve(rt, attempt_id=attempt.id)
+    charge.status, charge.captured = "succeeded", 10_000
+    if told_by == "event":
+        await resolving.look_at_hold(rt, attempt_id=attempt.id)
+    for _ in range(2):  # Whatever tells of it again changes nothing.
+        await story.work()
+        await resolving.look_at_hold(rt, attempt_id=attempt.id)
+    assert (await story.get(made.id)).status == "canceled"
+    async with rt.sessions.read() as session:
+        posted = list(await session.scalars(select(PostingRow.kind)))
+        asked = list(await session.scalars(select(Review.kind)))
+    assert (posted, asked) == (["unexpected_receipt"], ["unexpected_receipt"])
     await story.end()
 
 

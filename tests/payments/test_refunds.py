@@ -196,6 +196,22 @@ async def test_a_second_refund_of_one_request_is_not_taken_for_the_first(
     await story.end()
 
 
+async def test_a_second_refund_of_one_request_that_was_paid_is_booked_apart(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F20: the PSP paid twice for one request of ours, and the money has gone twice."""
+    story, paid, refund, charge = await _paid_back(rt, psp, 3_000)
+    (first,) = charge.refunds.values()
+    again = msgspec.structs.replace(first, psp_reference="re_again")
+    charge.refunds = {"re_again": again, **charge.refunds}
+    for number in (1, 2):  # Told twice, booked once.
+        await _refund_event(story, again, charge.id, number)
+    assert (await story.get_refund(refund.id)).status == "succeeded"
+    assert (await story.get(paid.id)).amount_refunded == 6_000
+    assert psp.total() == 4_000
+    await story.end()
+
+
 async def test_a_refund_made_by_hand_before_the_payment_was_known_is_adopted_with_it(
     rt: Runtime, psp: BookPsp
 ) -> None:

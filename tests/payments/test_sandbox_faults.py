@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from sqlalchemy import func, select
 
+from app.ledger.models import PostingRow
 from app.psp import registry
 from app.runtime import Runtime
 from app.settings import Deadlines
@@ -94,19 +96,54 @@ async def test_f17_a_key_in_use_is_sent_again_and_charged_once(
     await story.end()
 
 
-@pytest.mark.parametrize("kind", ["key_mismatch", "wrong_amount"])
-async def test_f17_f21_a_mismatch_is_for_a_person_and_never_gets_a_new_key(
-    story: Story, sandbox: SandboxHandle, kind: str
+@pytest.mark.parametrize(
+    ("kind", "times", "status"),
+    [
+        ("key_mismatch", 1, "succeeded"),
+        ("key_mismatch", 2, "processing"),
+        ("wrong_amount", 1, "processing"),
+    ],
+)
+async def test_f17_f21_a_mismatch_is_looked_at_then_for_a_person_and_never_gets_a_new_key(
+    story: Story, sandbox: SandboxHandle, kind: str, times: int, status: str
 ) -> None:
-    sandbox.fault("before", kind, method="POST", path="/confirm")
+    for _ in range(times):
+        sandbox.fault("before", kind, method="POST", path="/confirm")
     before = len(sandbox.requests(limit="100000"))
     made = await story.charge()
-    await story.hurry()
+    for _ in range(3):
+        await story.hurry()
     seen = await story.get(made.id)
-    assert seen.status == "processing"
+    assert seen.status == status
+    assert (seen.status_reason == "held_for_review") == (status == "processing")
     log = sandbox.requests(limit="100000")[before:]
     confirms = {one["key"] for one in log if one["path"].endswith("/confirm")}
     assert len(confirms) == 1
+    await story.end()
+
+
+@pytest.mark.parametrize("path", ["/confirm", "/v1/payment_intents"])
+async def test_f21_an_answer_that_lies_about_the_amount_is_looked_up_and_books_nothing_wrong(
+    story: Story, sandbox: SandboxHandle, path: str
+) -> None:
+    sandbox.fault("after", "wrong_amount", method="POST", path=path)
+    made = await story.charge()
+    for _ in range(3):
+        await story.hurry()
+    assert (await story.get(made.id)).status == "succeeded"
+    assert await charged(story, sandbox, made.id) == [10_000]
+    await story.end()
+
+
+async def test_f21_a_hold_of_a_wrong_amount_is_nobodys_money(story: Story) -> None:
+    made = await story.create(payment_method="pm_fault_wrong_amount", capture_method="manual")
+    await story.work()
+    for _ in range(2):
+        await story.hurry()
+    assert (await story.get(made.id)).status_reason == "held_for_review"
+    async with story.rt.sessions.read() as session:
+        posted = await session.scalar(select(func.count()).select_from(PostingRow))
+    assert posted == 0
     await story.end()
 
 

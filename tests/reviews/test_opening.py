@@ -2,10 +2,12 @@
 
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import select, update
 
 from app.janitor import processing as janitor
 from app.jobs import Job
+from app.ledger.models import PostingRow
 from app.payments import resolving
 from app.payments.change import lock
 from app.payments.models import Attempt, PspCall
@@ -132,25 +134,54 @@ async def test_a_refund_that_could_not_be_found_is_settled_when_it_turns_up(
     await story.end()
 
 
-async def test_a_key_that_was_used_for_something_else_asks_a_person(
-    rt: Runtime, psp: BookPsp
-) -> None:
-    """F17, F21: frozen, never a new key, and one open item."""
+async def test_an_answer_that_lies_asks_nobody(rt: Runtime, psp: BookPsp) -> None:
+    """F21: what the PSP keeps is as it was asked for, and a look-up shows it."""
     story = await Story.begin(rt, psp)
     made = await story.create(payment_method="pm_card_visa")
     other = psp.send
 
-    async def mismatching(step: str, *args: object, **fields: object) -> object:
+    async def lying(step: str, *args: object, **fields: object) -> object:
         answer = await other(step, *args, **fields)  # type: ignore[arg-type] # As it came.
         if step == "confirm":
             answer.amount = 1
         return answer
 
-    psp.send = mismatching  # type: ignore[method-assign, assignment] # In front of the book.
+    psp.send = lying  # type: ignore[method-assign, assignment] # In front of the book.
     await story.work()
+    await story.hurry()
+    assert (await story.get(made.id)).status == "succeeded"
+    assert await items(rt) == []
+    await story.end()
+
+
+@pytest.mark.parametrize("manual", [False, True])
+async def test_a_wrong_amount_asks_a_person_and_only_what_was_taken_is_held_apart(
+    rt: Runtime, psp: BookPsp, *, manual: bool
+) -> None:
+    """F21: frozen, never a new key, and one open item."""
+    story = await Story.begin(rt, psp)
+    method = "manual" if manual else "automatic"
+    made = await story.create(payment_method="pm_card_visa", capture_method=method)
+    other = psp.send
+
+    async def more(step: str, *args: object, **fields: object) -> object:
+        answer = await other(step, *args, **fields)  # type: ignore[arg-type] # As it came.
+        if step == "confirm":
+            (charge,) = psp.charges.values()
+            charge.amount += 7
+            charge.captured += 0 if manual else 7
+            answer.amount = charge.amount
+        return answer
+
+    psp.send = more  # type: ignore[method-assign, assignment] # In front of the book.
+    await story.work()
+    await story.hurry()
     assert (await story.get(made.id)).status_reason == "held_for_review"
     (item,) = await items(rt)
-    assert (item.kind, item.state, item.amount) == ("mismatch", "open", 1)
+    assert (item.kind, item.state, item.amount) == ("mismatch", "open", 10_007)
+    async with rt.sessions.read() as session:
+        rows = list(await session.scalars(select(PostingRow.kind)))
+    assert rows == ([] if manual else ["unexpected_receipt"])
     await story.end()
 
 

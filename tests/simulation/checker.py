@@ -63,17 +63,12 @@ def money_at_the_psp(world: "World") -> None:
             ours[reference or name] += transfers[0][2]
     for intent in world.book.intents.values():
         booked = ours.pop(intent.id, 0)
-        if booked != intent.captured and not _frozen(world, intent):
+        if booked != intent.captured:
             world.broken("I3", f"{intent.id} took {intent.captured}, the ledger has {booked}")
     for reference, amount in ours.items():
         world.broken("I3", f"the ledger has {amount} of {reference}, which the PSP does not know")
     _receivable(world)
     _refunds(world)
-
-
-def _frozen(world: "World", intent: Any) -> bool:
-    """Tell whether a mismatch froze this payment: a person compares, nothing is booked blindly."""
-    return intent.payment_id in in_review(world)
 
 
 def _ours(world: "World") -> dict[str, Any]:

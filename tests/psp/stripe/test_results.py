@@ -228,3 +228,13 @@ async def test_a_refund_by_hand_is_seen_with_its_charge() -> None:
         ("re_1", 500, "pending")
     ]
     assert result.refunds[0].attempt_id is None
+
+
+@pytest.mark.parametrize(
+    ("received", "expected"), [(0, "closed"), (12841, "mismatch")], ids=["nothing", "something"]
+)
+async def test_an_object_that_ended_without_taking_anything_may_be_of_any_amount(
+    received: int, expected: Class
+) -> None:
+    other = intent(status="canceled", amount=12841, amount_received=received)
+    assert (await looked_up(other, request(), "pi_1")).cls == expected
