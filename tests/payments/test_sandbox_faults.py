@@ -107,6 +107,7 @@ async def test_f17_a_key_in_use_is_sent_again_and_charged_once(
 async def test_f17_f21_a_mismatch_is_looked_at_then_for_a_person_and_never_gets_a_new_key(
     story: Story, sandbox: SandboxHandle, kind: str, times: int, status: str
 ) -> None:
+    """F17, F21: an answer alone freezes nothing; what the PSP keeps, or says again, does."""
     for _ in range(times):
         sandbox.fault("before", kind, method="POST", path="/confirm")
     before = len(sandbox.requests(limit="100000"))

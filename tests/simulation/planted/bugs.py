@@ -103,10 +103,10 @@ def event_is_believed() -> AbstractContextManager[Any]:
     """A received event is applied for what its name says, in the order of arrival."""
     real = inbox._bring_about
 
-    async def bring_about(rt: Any, job: Any, found: Any, attempt: Any, *, paid: bool) -> Ruling:
+    async def bring_about(rt: Any, job: Any, found: Any, attempt: Any, *, over: bool) -> Ruling:
         failed = found.type in {"payment_intent.payment_failed", "checkout.session.expired"}
         if not failed or attempt.kind not in {"charge", "checkout"}:
-            return await real(rt, job, found, attempt, paid=paid)
+            return await real(rt, job, found, attempt, over=over)
 
         async def work(session: Any) -> None:
             change = await lock(session, rt, payment_id=attempt.payment_id)
