@@ -61,10 +61,10 @@ def new_key_each_time() -> AbstractContextManager[Any]:
 def _unknown_is(cls: str, only: Callable[[Result], bool]) -> AbstractContextManager[Any]:
     real = outcomes.apply
 
-    async def apply(change: Change, attempt: Attempt, result: Result) -> Ruling:
+    async def apply(change: Change, attempt: Attempt, result: Result, **more: Any) -> Ruling:
         if result.cls == "unknown" and result.resend and only(result):
             result.cls, result.code = cls, "failed"  # type: ignore[assignment] # A word of the port.
-        return await real(change, attempt, result)
+        return await real(change, attempt, result, **more)
 
     return swap(outcomes, "apply", apply)
 
@@ -78,10 +78,10 @@ def error_500_is_failed() -> AbstractContextManager[Any]:
     """A 5xx counts as a no."""
     real = outcomes.apply
 
-    async def apply(change: Change, attempt: Attempt, result: Result) -> Ruling:
+    async def apply(change: Change, attempt: Attempt, result: Result, **more: Any) -> Ruling:
         if result.cls == "unknown" and (result.http_status or 0) >= 500:
             result.cls, result.code = "declined", "failed"
-        return await real(change, attempt, result)
+        return await real(change, attempt, result, **more)
 
     return swap(outcomes, "apply", apply)
 
