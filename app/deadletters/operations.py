@@ -185,7 +185,7 @@ async def ask_psp(
     )
 
 
-_CUT_OFF = 60.0  # Seconds after which no request of a browser goes on.
+_CUT_OFF = 300.0  # Seconds: much more than a request needs for all that one may ask for.
 
 
 async def ask_second(

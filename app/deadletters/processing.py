@@ -1,6 +1,7 @@
 """Looks before decisions, and decisions about many letters, each in a transaction of its own."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from functools import wraps
 
 import msgspec
@@ -11,7 +12,7 @@ from app.deadletters.bulk import Action
 from app.deadletters.operations import DiscardRefused, RetryRefused
 from app.deadletters.queries import LetterUnknown
 from app.deadletters.verdict import FAILED_LOOKS, asks_psp
-from app.jobs import Claim, NotRetryable, Postpone
+from app.jobs import Claim, Job, NotRetryable, Postpone
 from app.payments import resolving
 from app.payments.processing import backoff, give_up
 from app.runtime import Runtime
@@ -116,6 +117,13 @@ def looking_first(work: Work) -> Work:
     return looked
 
 
+def _retried_since(job: Job, moment: datetime | None) -> bool:
+    retried = [line["at"] for line in job.history if line.get("what") == "retried"]
+    if not retried or moment is None:
+        return False
+    return datetime.fromisoformat(retried[-1]) >= moment
+
+
 async def carry_out(rt: Runtime, *, actor: Actor, approval_id: str) -> str:
     """Do what two admins agreed on, once, and write down what came of it; returns it in words.
 
@@ -123,12 +131,16 @@ async def carry_out(rt: Runtime, *, actor: Actor, approval_id: str) -> str:
     """
     async with rt.sessions.read() as session:
         found = await queries.approval(session, approval_id=approval_id)
+        letters = await queries.letters_of(session, job_ids=found.job_ids)
     if found.state != "approved" or found.outcome is not None:
         return found.outcome or "Nothing was done."
     action: Action = "discard" if found.action == "discard" else "retry"
     why = f"{found.reason} (Asked by {found.asked_name}.)"
+    # What a request did before it was cut off is done, also where the letter is back again.
+    again = {one.job.id for one in letters if _retried_since(one.job, found.decided_at)}
+    waiting = [job_id for job_id in found.job_ids if job_id not in again]
     done = await decide_many(
-        rt, actor=actor, action=action, job_ids=found.job_ids, why=why, approved=True
+        rt, actor=actor, action=action, job_ids=waiting, why=why, approved=True
     )
     said = done.sentence(action)
     async with rt.sessions.begin() as session:

@@ -1,7 +1,6 @@
 """Carries a person's decision out: start, ask the PSP, compare, and only then act on it."""
 
 import msgspec
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import jobs
@@ -14,12 +13,12 @@ from app.desk.finding import (
     of_refunded,
 )
 from app.jobs import Claim, Postpone
-from app.ledger.models import PostingRow
 from app.payments import attempts, outcomes, resolving
 from app.payments.attempts import Step
 from app.payments.change import Change, lock
 from app.payments.models import Attempt
 from app.payments.processing import backoff, call
+from app.payments.queries import is_suspended
 from app.payments.receipts import return_suspended
 from app.psp.port import RefundSeen, Result
 from app.reviews.models import Review
@@ -112,18 +111,12 @@ async def _compare(
     if review.decision == "happened":
         return of_happened(attempt, result, named=named)
     if review.decision == "refunded" and isinstance(refunds, list):
-        if not await _is_held_apart(change.session, review):
+        if not await is_suspended(change.session, review.reference):
             return Finding(agrees=False, words="No money of this is held apart.")
         return of_refunded(refunds, named=named, amount=review.amount, currency=review.currency)
     window = change.rt.psp(attempt.connection_id).key_window
     ends = (attempt.first_sent_at or attempt.created_at) + window
     return of_did_not_happen(result, now=change.now, key_ends=ends)
-
-
-async def _is_held_apart(session: AsyncSession, review: Review) -> bool:
-    key = f"unexpected_receipt:{review.reference}"
-    found = await session.scalar(select(PostingRow.id).where(PostingRow.key == key).limit(1))
-    return found is not None
 
 
 async def _follow(

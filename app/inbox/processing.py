@@ -100,8 +100,7 @@ async def _bring_about(
         await _refunds(rt, job, event, attempt)
         return DONE
     if attempt.state == "needs_review":
-        # An earlier try may have been killed between finding that out and writing the letter.
-        return Ruling("bury", attempt.message or "The PSP did something else than we asked for.")
+        return await _goes_on(rt, job, attempt)
     if attempt.state == "succeeded":
         # What is paid holds nothing back any more; that is never undone, so no lock is needed.
         return DONE if over else await resolving.look_at_hold(rt, attempt_id=attempt.id)
@@ -115,6 +114,20 @@ async def _bring_about(
         reference = event.object_reference
         await resolving.look_at_decline(rt, attempt_id=attempt.id, reference=reference)
     return ruling
+
+
+async def _goes_on(rt: Runtime, job: Claim, attempt: Attempt) -> Ruling:
+    """See what became of what waits for a person: it may be taken at the PSP, or end there."""
+    result = await resolving.look_back(rt, attempt_id=attempt.id)
+    if result is not None and result.cls in resolving.FAILED_LOOKS:
+        why = result.message or "The PSP did not answer."
+        processing.give_up(job, rt, why)
+        return Ruling("look", why, 5.0)
+    async with rt.sessions.read() as session:
+        found = await session.get(Attempt, attempt.id)
+    if found is None or found.state != "needs_review":
+        return DONE
+    return Ruling("bury", found.message or "The PSP did something else than we asked for.")
 
 
 async def _after_all(rt: Runtime, job: Claim, attempt: Attempt) -> Ruling:
@@ -302,6 +315,9 @@ async def _adopt(rt: Runtime, payment_id: str, seen: RefundSeen) -> bool:
         change = await lock(session, rt, payment_id=payment_id)
         if change.payment.status in FINAL - {"succeeded"} and seen.status == "succeeded":
             raise Bury(_NOT_OF_A_SALE)
+        named = await session.get(Attempt, seen.attempt_id) if seen.attempt_id else None
+        if named is not None and named.state not in ATTEMPT_FINAL and seen.status == "succeeded":
+            return False  # Which of the refunds that name it is its own is not known yet.
         # Of what names an attempt of ours, only what is not that attempt's comes here.
         found_room = await adopt(change, seen, disowned=True)
         await change.save()

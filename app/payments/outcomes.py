@@ -12,9 +12,11 @@ import structlog
 from app.payments.attempts import charged, installation_of
 from app.payments.change import Change, attempts_of
 from app.payments.ending import close, unwanted, without_effect
+from app.payments.freezing import DIFFERS, freeze, is_frozen, note_taken
+from app.payments.freezing import NOT_FOUND as NOT_FOUND
 from app.payments.holding import keep_back
 from app.payments.models import Attempt
-from app.payments.receipts import end_attempt, note_decline, paid, suspend
+from app.payments.receipts import end_attempt, note_decline, paid
 from app.payments.refunding import fail_refund, refund_of, settle_refund
 from app.payments.ruling import DONE, Ruling
 from app.payments.states import (
@@ -29,9 +31,6 @@ from app.psp.port import AttemptKind, Result
 
 log = structlog.get_logger(__name__)
 
-_DIFFERS = "The PSP's answer does not match what we asked for."
-NOT_FOUND = "not_found"  # The code of an attempt that the PSP does not know any more.
-_CONCLUSIVE = frozenset({"succeeded", "authorized", "declined", "closed"})
 STILL_UNKNOWN = "The PSP has not said for a day what became of it. We go on asking."
 _ASK_AGAIN = 20.0  # Seconds, at most, until a look-up that nobody answered is made again,
 _ASK_FOR = timedelta(hours=6)  # for so long: what fails for longer is no outage.
@@ -43,14 +42,17 @@ async def apply(change: Change, attempt: Attempt, result: Result, *, found: bool
 
     `found`: the PSP was asked what it keeps; otherwise it answered a request of ours.
     """
-    if attempt.state in ATTEMPT_FINAL or _frozen(attempt, result) or _comes_late(attempt, result):
+    if attempt.state in ATTEMPT_FINAL or _comes_late(attempt, result):
         return DONE
-    _remember(attempt, result)
+    if is_frozen(attempt, result, found=found):
+        return await note_taken(change, attempt, result) if found else DONE
     if result.cls in {"succeeded", "authorized"} and not await _as_asked(change, attempt, result):
         result.cls = "mismatch"
+    if result.cls == "mismatch" and not found and attempt.code != "mismatch":
+        return _doubted(change, attempt, result)
+    _remember(attempt, result)
     if result.cls == "mismatch":
-        sure = found or attempt.code == "mismatch"
-        return await (_mismatch if sure else _doubted)(change, attempt, result)
+        return await freeze(change, attempt, result)
     if result.cls == "rejected":
         return await _rejected(change, attempt, result)
     if result.cls in {"not_sent", "busy"}:
@@ -66,15 +68,8 @@ async def apply(change: Change, attempt: Attempt, result: Result, *, found: bool
     if attempt.kind == "refund":
         return await _refund(change, attempt, result)
     if attempt.kind == "void":
-        return await _void(change, attempt, result)
+        return await _void(change, attempt, result, found)
     return await _charge(change, attempt, result)
-
-
-def _frozen(attempt: Attempt, result: Result) -> bool:
-    """Tell whether a person must compare first; what could not be found may still turn up."""
-    if attempt.state != "needs_review":
-        return False
-    return attempt.code != NOT_FOUND or result.cls not in _CONCLUSIVE
 
 
 def _comes_late(attempt: Attempt, result: Result) -> bool:
@@ -105,41 +100,14 @@ async def _as_asked(change: Change, attempt: Attempt, result: Result) -> bool:
     )
 
 
-async def _doubted(change: Change, attempt: Attempt, result: Result) -> Ruling:
+def _doubted(change: Change, attempt: Attempt, result: Result) -> Ruling:
     """Look at what the PSP keeps before a person must: an answer alone may be wrong."""
     if attempt.state == "open":
         return DONE  # What it keeps has been seen already.
     ruling = unknown(change, attempt, result)
-    attempt.code, attempt.message = "mismatch", (result.message or _DIFFERS)[:500]
+    attempt.code, attempt.message = "mismatch", (result.message or DIFFERS)[:500]
     attempt.next_check_at = change.now
     return Ruling("look", ruling.reason)
-
-
-async def _mismatch(change: Change, attempt: Attempt, result: Result) -> Ruling:
-    """Freeze: the wallet is not touched, the money that was taken is held in suspense."""
-    why = result.message or _DIFFERS
-    gone = result.code == NOT_FOUND
-    attempt.state, attempt.code = "needs_review", NOT_FOUND if gone else "mismatch"
-    attempt.message = why[:500]
-    attempt.next_check_at, attempt.updated_at = None, change.now
-    log.error("attempt_needs_review", attempt_id=attempt.id, code=attempt.code)
-    change.review(
-        attempt,
-        "unknown_outcome" if gone else "mismatch",
-        why,
-        amount=result.amount_captured or result.amount,
-        currency=result.currency,
-        reference=result.psp_reference,
-    )
-    # What is held only, or not confirmed, is nobody's money yet.
-    if attempt.kind in {"checkout", "charge"} and result.amount_captured and result.psp_reference:
-        suspend(change, result.amount_captured, result.currency, result.psp_reference)
-    if attempt.kind == "refund":
-        refund = await refund_of(change, attempt)
-        refund.status_reason, refund.updated_at = "held_for_review", change.now
-    elif change.payment.status not in FINAL:
-        change.move("processing", "held_for_review")
-    return Ruling("bury", why)
 
 
 async def _rejected(change: Change, attempt: Attempt, result: Result) -> Ruling:
@@ -325,7 +293,12 @@ async def _authorized(change: Change, attempt: Attempt, result: Result) -> Rulin
     return DONE
 
 
-async def _void(change: Change, attempt: Attempt, result: Result) -> Ruling:
+async def _void(
+    change: Change,
+    attempt: Attempt,
+    result: Result,
+    found: bool,
+) -> Ruling:
     target = charged(await attempts_of(change.session, change.payment.id), change.payment)
     if result.cls in {"closed", "declined"}:
         end_attempt(change, attempt, "succeeded")
@@ -348,9 +321,13 @@ async def _void(change: Change, attempt: Attempt, result: Result) -> Ruling:
         return DONE
     if target.state in ATTEMPT_FINAL:
         return await hold_changed(change, target, result)
-    _remember(target, result)
     if not await _as_asked(change, target, result):
-        return await _mismatch(change, target, result)
+        if found or target.code == "mismatch":
+            return await freeze(change, target, result)
+        _doubted(change, target, result)
+        change.job("janitor.resolve", queue="janitor", args={"attempt_id": target.id})
+        return DONE
+    _remember(target, result)
     return await _charge(change, target, result)
 
 

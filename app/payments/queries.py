@@ -343,3 +343,10 @@ async def calls_since(session: AsyncSession, *, since: datetime) -> dict[tuple[s
         .group_by(PspCall.connection_id, PspCall.outcome)
     )
     return {(connection, outcome or "unfinished"): count for connection, outcome, count in rows}
+
+
+async def is_suspended(session: AsyncSession, reference: str | None) -> bool:
+    """Tell whether money of an object of the PSP is (or was) held apart."""
+    key = f"unexpected_receipt:{reference}"
+    found = await session.scalar(select(PostingRow.id).where(PostingRow.key == key).limit(1))
+    return found is not None

@@ -33,7 +33,7 @@ _CLOSED_BY_PEOPLE = {
     "refunded_at_psp": "What the PSP took did not fit, and went back to the customer.",
 }
 _WORK = {"capture": "payments.capture", "void": "payments.void"}
-_FAILED_LOOKS = {"unknown", "not_sent", "busy"}
+FAILED_LOOKS = {"unknown", "not_sent", "busy"}
 # What a look-up answers when an attempt of this kind has had its effect.
 _DONE_AT_PSP: dict[str, set[str]] = {
     "charge": {"succeeded", "authorized", "pending", "mismatch"},
@@ -116,7 +116,7 @@ async def _judge(
 ) -> _Settled:
     if attempt.state == "open" and result.cls == "not_found":
         return None, DONE  # A page that is known to be open and was not found is still open.
-    if attempt.state == "open" and result.cls in _FAILED_LOOKS:
+    if attempt.state == "open" and result.cls in FAILED_LOOKS:
         return None, Ruling("look", result.message or "The look-up failed.", _soon(rt))
     if attempt.state in {"sent", "unknown"}:
         if step.kind == "lookup" and result.cls in {"next", "not_found"}:
@@ -125,7 +125,7 @@ async def _judge(
             return None, await _closed_out(change, attempt, result)
         if step.kind == "replay" and result.cls == "rejected" and attempt.kind == "checkout":
             return None, _page_anew(change, attempt, result)
-        if step.kind == "lookup" and result.cls in _FAILED_LOOKS:
+        if step.kind == "lookup" and result.cls in FAILED_LOOKS:
             return None, outcomes.unknown(change, attempt, result, unanswered=True)
     found = step.kind == "lookup"
     ruling = await outcomes.apply(change, attempt, result, found=found)
@@ -300,7 +300,7 @@ async def look_back(rt: Runtime, *, attempt_id: str) -> Result | None:
         if attempt is not None and await _contradicts(change, attempt, result):
             attempt.state = "unknown"  # It was held to have had no effect; the PSP knows better.
             log.error("attempt_had_happened", attempt_id=attempt.id, kind=attempt.kind)
-        if attempt is not None and result.cls not in {*_FAILED_LOOKS, "next", "not_found"}:
+        if attempt is not None and result.cls not in {*FAILED_LOOKS, "next", "not_found"}:
             await outcomes.apply(change, attempt, result, found=True)
         await change.save()
 
@@ -333,7 +333,7 @@ async def look_at_hold(rt: Runtime, *, attempt_id: str) -> Ruling:
         await attempts.complete_call(change, step, result, duration)
         attempt = await attempts.find(session, step.attempt_id)
         ruling = DONE
-        if result.cls in _FAILED_LOOKS:
+        if result.cls in FAILED_LOOKS:
             ruling = Ruling("look", result.message or "The look-up failed.", _soon(rt))
         elif attempt is not None and await money_held(change, attempt):
             ruling = await outcomes.hold_changed(change, attempt, result)

@@ -52,6 +52,16 @@ async def open_once(session: AsyncSession, values: dict[str, Any]) -> bool:
     return await db.insert_once(session, Review, values)
 
 
+async def correct(session: AsyncSession, *, attempt_id: str, amount: int, reference: str) -> None:
+    """Let the open item about a mismatch say what the PSP has taken in the end."""
+    await session.execute(
+        update(Review)
+        .where(Review.attempt_id == attempt_id, Review.state == "open", Review.kind == "mismatch")
+        .values(amount=amount, reference=reference, version=Review.version + 1)
+        .execution_options(synchronize_session=False)
+    )
+
+
 async def close_answered(
     session: AsyncSession, *, attempt_ids: Sequence[str], now: datetime
 ) -> None:

@@ -227,6 +227,30 @@ async def test_a_decision_that_is_cut_off_after_both_agreed_is_carried_out_by_a_
     await story.end()
 
 
+async def test_what_was_retried_before_a_decision_was_cut_off_is_not_retried_again(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F01: it came back as a letter meanwhile, which is a question of its own."""
+    story, _, job = await refused_charge(rt, psp, amount=200_000)
+    await looked(rt, job.id)
+    async with rt.sessions.begin() as session:
+        letters = await queries.letters_of(session, job_ids=[job.id])
+        plan = bulk.plan(letters, "retry", now=rt.clock())
+        asked = await operations.ask_second(
+            session, rt=rt, actor=ADA, action="retry", plan=plan, why=WHY
+        )
+        await operations.answer_second(session, rt=rt, actor=BEA, approval_id=asked.id, agrees=True)
+    async with rt.sessions.begin() as session:
+        await operations.retry(session, rt=rt, actor=BEA, job_id=job.id, why=WHY, approved=True)
+    psp.script.append("rejected")
+    await story.work()
+    (back,) = await story.dead()
+    await story.hurry()
+    assert [one.id for one in await story.dead()] == [back.id]
+    assert psp.total() == 0
+    await story.end()
+
+
 async def test_a_refused_request_does_nothing_for_ever(rt: Runtime, psp: BookPsp) -> None:
     story, _, job = await refused_charge(rt, psp, amount=200_000)
     await looked(rt, job.id)

@@ -212,6 +212,30 @@ async def test_a_second_refund_of_one_request_that_was_paid_is_booked_apart(
     await story.end()
 
 
+async def test_of_two_refunds_of_one_request_neither_is_booked_twice_while_ours_is_open(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F20: while our own is not known, the other may be it."""
+    story = await Story.begin(rt, psp)
+    paid = await story.charge()
+    psp.script.append("pending")
+    refund = await story.refund(paid.id, 3_000)
+    await story.work()
+    (charge,) = psp.charges.values()
+    (first,) = charge.refunds.values()
+    again = msgspec.structs.replace(first, psp_reference="re_again", status="succeeded")
+    charge.refunds = {"re_again": again, **charge.refunds}
+    await _refund_event(story, again, charge.id)
+    assert (await story.get(paid.id)).amount_refunded == 3_000
+    charge.refunds[first.psp_reference].status = "succeeded"
+    await _refund_event(story, first, charge.id, 2)
+    await story.hurry()
+    assert (await story.get_refund(refund.id)).status == "succeeded"
+    assert (await story.get(paid.id)).amount_refunded == 6_000
+    assert psp.total() == 4_000
+    await story.end()
+
+
 async def test_a_refund_made_by_hand_before_the_payment_was_known_is_adopted_with_it(
     rt: Runtime, psp: BookPsp
 ) -> None:

@@ -1,6 +1,7 @@
 """Review items: opened with the fact, one a question, closed by the PSP's own word."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
@@ -16,8 +17,9 @@ from app.reviews.operations import SETTLED
 from app.runtime import Runtime
 from app.verification import health
 from app.verification.queries import verify
+from tests.inbox.test_inbox import _receive
 from tests.payments.story import Story
-from tests.support.psp import BookPsp
+from tests.support.psp import BookPsp, Charge
 from tests.support.runtime import Clock
 
 
@@ -154,22 +156,18 @@ async def test_an_answer_that_lies_asks_nobody(rt: Runtime, psp: BookPsp) -> Non
     await story.end()
 
 
-@pytest.mark.parametrize("manual", [False, True])
-async def test_a_wrong_amount_asks_a_person_and_only_what_was_taken_is_held_apart(
-    rt: Runtime, psp: BookPsp, *, manual: bool
-) -> None:
-    """F21: frozen, never a new key, and one open item."""
-    story = await Story.begin(rt, psp)
-    method = "manual" if manual else "automatic"
-    made = await story.create(payment_method="pm_card_visa", capture_method=method)
+async def _of_another_amount(story: Story, capture_method: str) -> tuple[str, Charge]:
+    """Have the PSP charge, or hold, 10,007 instead of 10,000; return the payment and the charge."""
+    psp, charges = story.psp, story.psp.charges
+    made = await story.create(payment_method="pm_card_visa", capture_method=capture_method)
     other = psp.send
 
     async def more(step: str, *args: object, **fields: object) -> object:
         answer = await other(step, *args, **fields)  # type: ignore[arg-type] # As it came.
         if step == "confirm":
-            (charge,) = psp.charges.values()
+            (charge,) = charges.values()
             charge.amount += 7
-            charge.captured += 0 if manual else 7
+            charge.captured += 7 if charge.captured else 0
             answer.amount = charge.amount
         return answer
 
@@ -177,11 +175,63 @@ async def test_a_wrong_amount_asks_a_person_and_only_what_was_taken_is_held_apar
     await story.work()
     await story.hurry()
     assert (await story.get(made.id)).status_reason == "held_for_review"
+    (charge,) = charges.values()
+    return made.id, charge
+
+
+async def _posted(rt: Runtime) -> list[str]:
+    async with rt.sessions.read() as session:
+        return list(await session.scalars(select(PostingRow.key).order_by(PostingRow.key)))
+
+
+async def _told(rt: Runtime, story: Story, payment_id: str, charge: Charge, kind: str) -> None:
+    (attempt,), _ = await story.attempts(payment_id)
+    about: dict[str, Any] = {"attempt_id": attempt.id, "installation": rt.installation}
+    await _receive(rt, f"evt_{kind}", psp_reference=charge.id, type=kind, **about)
+    await story.work()
+
+
+@pytest.mark.parametrize("method", ["automatic", "manual"])
+async def test_a_wrong_amount_asks_a_person_and_only_what_was_taken_is_held_apart(
+    rt: Runtime, psp: BookPsp, method: str
+) -> None:
+    """F21: frozen, never a new key, and one open item."""
+    story = await Story.begin(rt, psp)
+    _, charge = await _of_another_amount(story, method)
     (item,) = await items(rt)
     assert (item.kind, item.state, item.amount) == ("mismatch", "open", 10_007)
-    async with rt.sessions.read() as session:
-        rows = list(await session.scalars(select(PostingRow.kind)))
-    assert rows == ([] if manual else ["unexpected_receipt"])
+    taken = [f"unexpected_receipt:{charge.id}"] if method == "automatic" else []
+    assert await _posted(rt) == taken
+    await story.end()
+
+
+async def test_what_is_taken_of_a_frozen_hold_is_held_apart_once(rt: Runtime, psp: BookPsp) -> None:
+    """F21: somebody captured a part of it at the PSP while a person was asked."""
+    story = await Story.begin(rt, psp)
+    payment_id, charge = await _of_another_amount(story, "manual")
+    charge.status, charge.captured = "succeeded", 6_000
+    for kind in ("payment_intent.succeeded", "payment_intent.amount_capturable_updated"):
+        await _told(rt, story, payment_id, charge, kind)
+    assert await _posted(rt) == [f"unexpected_receipt:{charge.id}"]
+    (item,) = await items(rt)
+    assert (item.state, item.amount, item.reference) == ("open", 6_000, charge.id)
+    assert (await story.get(payment_id)).status_reason == "held_for_review"
+    await story.end()
+
+
+async def test_a_frozen_hold_that_is_let_go_of_at_the_psp_ends_the_payment(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    story = await Story.begin(rt, psp)
+    payment_id, charge = await _of_another_amount(story, "manual")
+    charge.status = "canceled"
+    psp.looks.append("lost")
+    await _told(rt, story, payment_id, charge, "payment_intent.canceled")
+    assert (await story.get(payment_id)).status == "processing"
+    await story.hurry()
+    assert (await story.get(payment_id)).status == "canceled"
+    assert [item.closed_how for item in await items(rt)] == [SETTLED]
+    assert await _posted(rt) == []
     await story.end()
 
 

@@ -1,5 +1,6 @@
 """RECORD.md: what was played by hand, on which commit, and what came of it."""
 
+import fcntl
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +13,12 @@ def add(title: str, *cells: object, path: Path = RECORD) -> None:
     git = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     row = f"| {' | '.join(map(str, (datetime.now(UTC).date(), commit, *cells)))} |"
-    lines = path.read_text(encoding="utf-8").splitlines()
-    at = lines.index(title)
-    end = next((n for n in range(at + 1, len(lines)) if lines[n].startswith("#")), len(lines))
-    last = max(n for n in range(at, end) if lines[n].startswith("|"))
-    lines.insert(last + 1, row)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with path.open("r+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # Both databases may be drilled at once.
+        lines = file.read().splitlines()
+        at = lines.index(title)
+        end = next((n for n in range(at + 1, len(lines)) if lines[n].startswith("#")), len(lines))
+        last = max(n for n in range(at, end) if lines[n].startswith("|"))
+        lines.insert(last + 1, row)
+        file.seek(0)
+        file.write("\n".join(lines) + "\n")  # One row more: nothing of the old text is left.
