@@ -32,6 +32,8 @@ FREE = {
     "merchants.queries.merchants": WHOLE,
     "payments.queries.calls_since": WHOLE,
     "risk.queries.provider_state": WHOLE,
+    # By the PSP's own id of an object; workers and the desk ask.
+    "payments.queries.is_suspended": WHOLE,
     # Of one person, whose account is of no shop: the keyword that it takes is `user_id`.
     "audit.queries.of_person": WHOLE,
     # How the shop and the mode are found out: by the key itself.
