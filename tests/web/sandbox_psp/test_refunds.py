@@ -97,7 +97,9 @@ async def test_a_refund_by_hand_has_no_key_and_no_metadata(
     intent = await paid(client)
     made = sandbox.post("/refund", {"payment_intent": intent, "amount": 250})
     assert (made["amount"], made["metadata"]) == (250, {})
+    # The two events are on their way at the same time.
     wait_until(lambda: "charge.refunded" in receiver.types(intent))
+    wait_until(lambda: "refund.created" in receiver.types(made["id"]))
     event = next(e for e in receiver.events(made["id"]) if e["type"] == "refund.created")
     assert event["request"] == {"id": None, "idempotency_key": None}
     with pytest.raises(RuntimeError, match="400"):

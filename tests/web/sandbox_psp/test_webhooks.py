@@ -135,7 +135,7 @@ async def test_the_story_of_a_page_is_told(
     done = next(e for e in receiver.events(session.id) if e["type"].endswith("completed"))
     intent = done["data"]["object"]["payment_intent"]
     wait_until(lambda: "payment_intent.succeeded" in receiver.types(intent))
-    assert "payment_intent.payment_failed" in receiver.types(intent)
+    wait_until(lambda: "payment_intent.payment_failed" in receiver.types(intent))
 
 
 async def test_a_hold_tells_its_steps(client: stripe.StripeClient, receiver: Receiver) -> None:
@@ -145,7 +145,7 @@ async def test_a_hold_tells_its_steps(client: stripe.StripeClient, receiver: Rec
     await client.v1.payment_intents.cancel_async(other)
     wait_until(lambda: "payment_intent.succeeded" in receiver.types(held))
     wait_until(lambda: "payment_intent.canceled" in receiver.types(other))
-    assert "payment_intent.amount_capturable_updated" in receiver.types(held)
+    wait_until(lambda: "payment_intent.amount_capturable_updated" in receiver.types(held))
     wait_until(lambda: "charge.captured" in receiver.types(held))
 
 
