@@ -1,5 +1,6 @@
 """Cancels: a wish that is kept while something is under way, and that ends with the PSP's word."""
 
+import msgspec
 import pytest
 from sqlalchemy import select
 
@@ -271,6 +272,29 @@ async def test_money_that_comes_after_the_end_waits_in_suspense_for_a_person(
     (attempt,), _ = await story.attempts(made.id)
     assert (attempt.state, attempt.code) == ("succeeded", "unexpected")
     assert charge.captured == 10_000
+    await story.end()
+
+
+async def test_an_answer_to_a_cancel_that_lies_about_the_amount_freezes_nothing(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F21: the customer was faster, and a look-up shows with how much."""
+    story, made, attempt = await Story.with_page(rt, psp)
+    charge = psp.pay(attempt.id)
+
+    async def lying(step: str, *_arguments: object, **_fields: object) -> object:
+        assert step == "cancel"
+        return msgspec.structs.replace(psp._seen(charge), amount=1, psp_reference="pi_other")
+
+    psp.send = lying  # type: ignore[method-assign, assignment] # In front of the book.
+    await story.cancel(made.id)
+    await story.work()
+    for _ in range(2):
+        await story.hurry()
+    paid = await story.get(made.id)
+    assert (paid.status, paid.amount_captured) == ("succeeded", 10_000)
+    (attempt, *_), _ = await story.attempts(made.id)
+    assert attempt.psp_reference == charge.id
     await story.end()
 
 

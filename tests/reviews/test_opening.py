@@ -145,13 +145,15 @@ async def test_an_answer_that_lies_asks_nobody(rt: Runtime, psp: BookPsp) -> Non
     async def lying(step: str, *args: object, **fields: object) -> object:
         answer = await other(step, *args, **fields)  # type: ignore[arg-type] # As it came.
         if step == "confirm":
-            answer.amount = 1
+            answer.amount, answer.psp_reference = 1, "pi_other"
         return answer
 
     psp.send = lying  # type: ignore[method-assign, assignment] # In front of the book.
     await story.work()
     await story.hurry()
     assert (await story.get(made.id)).status == "succeeded"
+    (attempt,), _ = await story.attempts(made.id)
+    assert attempt.psp_reference in psp.charges
     assert await items(rt) == []
     await story.end()
 
