@@ -149,11 +149,12 @@ async def test_an_answer_that_lies_asks_nobody(rt: Runtime, psp: BookPsp) -> Non
         return answer
 
     psp.send = lying  # type: ignore[method-assign, assignment] # In front of the book.
+    psp.looks.append("lost")
     await story.work()
+    (attempt,), _ = await story.attempts(made.id)
+    assert attempt.psp_reference in psp.charges  # What a look-up asks for is the true one.
     await story.hurry()
     assert (await story.get(made.id)).status == "succeeded"
-    (attempt,), _ = await story.attempts(made.id)
-    assert attempt.psp_reference in psp.charges
     assert await items(rt) == []
     await story.end()
 
