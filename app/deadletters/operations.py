@@ -21,6 +21,7 @@ from app.runtime import Runtime
 
 SHORTEST_REASON = 10
 LONGEST_REASON = 1000
+_CUT_OFF = 300.0  # Seconds: much more than a request needs for all that one may ask for.
 _CODE = "discarded"
 
 
@@ -183,9 +184,6 @@ async def ask_psp(
         payment_id=job.payment_id,
         unique_key=f"{queries.LOOK}:{job.id}",
     )
-
-
-_CUT_OFF = 300.0  # Seconds: much more than a request needs for all that one may ask for.
 
 
 async def ask_second(

@@ -11,10 +11,11 @@ from app.deadletters import operations, queries
 from app.deadletters.bulk import Action
 from app.deadletters.operations import DiscardRefused, RetryRefused
 from app.deadletters.queries import LetterUnknown
-from app.deadletters.verdict import FAILED_LOOKS, asks_psp
+from app.deadletters.verdict import asks_psp
 from app.jobs import Claim, Job, NotRetryable, Postpone
 from app.payments import resolving
-from app.payments.processing import backoff, give_up
+from app.payments.processing import backoff, give_up, last_retry
+from app.psp.port import FAILED_LOOKS
 from app.runtime import Runtime
 
 MOST = 200
@@ -77,7 +78,7 @@ async def look(rt: Runtime, job: Claim) -> None:
 async def finish(rt: Runtime, job: Claim) -> None:
     """Carry out what was agreed on and has no outcome: the request that was to do it was cut off.
 
-    What that had done already is left out, as everything that is decided.
+    What that had done already is left out.
     """
     approval_id = str(job.args["approval_id"])
     async with rt.sessions.read() as session:
@@ -107,7 +108,7 @@ def looking_first(work: Work) -> Work:
 
     @wraps(work)
     async def looked(rt: Runtime, job: Claim) -> None:
-        if any(line.get("what") == "retried" for line in job.history):
+        if last_retry(job) is not None:
             said = await look_at(rt, job_id=job.id)
             if said in FAILED_LOOKS:
                 give_up(job, rt, _SILENT)
@@ -118,10 +119,8 @@ def looking_first(work: Work) -> Work:
 
 
 def _retried_since(job: Job, moment: datetime | None) -> bool:
-    retried = [line["at"] for line in job.history if line.get("what") == "retried"]
-    if not retried or moment is None:
-        return False
-    return datetime.fromisoformat(retried[-1]) >= moment
+    last = last_retry(job)
+    return last is not None and moment is not None and last >= moment
 
 
 async def carry_out(rt: Runtime, *, actor: Actor, approval_id: str) -> str:

@@ -13,12 +13,12 @@ from app.jobs import Job
 from app.merchants.models import Merchant
 from app.payments.models import Attempt, Payment, Refund
 from app.payments.states import FINAL, LANE
+from app.psp.port import FAILED_LOOKS
 
 Says = Literal["safe", "paid", "declined", "unknown", "review", "looking_up"]
 Ends = Literal["fail_payment", "keep_hold", "fail_refund", "close"]
 
 GOOD_FOR = timedelta(minutes=5)  # So long a PSP's word is good enough to decide by.
-FAILED_LOOKS = frozenset({"unknown", "not_sent", "busy"})
 _OPEN_QUESTION = frozenset({"sent", "unknown"})
 _MAY_HOLD_MONEY = frozenset({"sent", "unknown", "open", "needs_review", "succeeded"})
 _QUESTION = {

@@ -9,7 +9,6 @@ from app import money
 from app.payments.models import Attempt
 from app.psp.port import RefundSeen, Result
 
-FAILED_LOOKS = frozenset({"unknown", "not_sent", "busy"})
 _WORDS = {
     "succeeded": "it happened",
     "authorized": "the money is held",

@@ -6,7 +6,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import jobs
 from app.desk import operations
 from app.desk.finding import (
-    FAILED_LOOKS,
     Finding,
     of_did_not_happen,
     of_happened,
@@ -20,7 +19,7 @@ from app.payments.models import Attempt
 from app.payments.processing import backoff, call
 from app.payments.queries import is_suspended
 from app.payments.receipts import return_suspended
-from app.psp.port import RefundSeen, Result
+from app.psp.port import FAILED_LOOKS, RefundSeen, Result
 from app.reviews.models import Review
 from app.runtime import Runtime
 

@@ -17,7 +17,7 @@ from app.payments.refunding import adopt, refund_of, take_back
 from app.payments.ruling import DONE, Ruling
 from app.payments.states import ATTEMPT_FINAL, FINAL
 from app.psp.gates import LOOKUP
-from app.psp.port import Class, RefundSeen, Result
+from app.psp.port import FAILED_LOOKS, Class, RefundSeen, Result
 from app.runtime import Runtime
 
 _PARKED_FOR = timedelta(hours=24)  # Then an event of a row that never came is ignored.
@@ -119,7 +119,7 @@ async def _bring_about(
 async def _goes_on(rt: Runtime, job: Claim, attempt: Attempt) -> Ruling:
     """See what became of what waits for a person: it may be taken at the PSP, or end there."""
     result = await resolving.look_back(rt, attempt_id=attempt.id)
-    if result is not None and result.cls in resolving.FAILED_LOOKS:
+    if result is not None and result.cls in FAILED_LOOKS:
         why = result.message or "The PSP did not answer."
         processing.give_up(job, rt, why)
         return Ruling("look", why, 5.0)

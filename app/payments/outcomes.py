@@ -68,7 +68,7 @@ async def apply(change: Change, attempt: Attempt, result: Result, *, found: bool
     if attempt.kind == "refund":
         return await _refund(change, attempt, result)
     if attempt.kind == "void":
-        return await _void(change, attempt, result, found)
+        return await _void(change, attempt, result, found=found)
     return await _charge(change, attempt, result)
 
 
@@ -293,12 +293,7 @@ async def _authorized(change: Change, attempt: Attempt, result: Result) -> Rulin
     return DONE
 
 
-async def _void(
-    change: Change,
-    attempt: Attempt,
-    result: Result,
-    found: bool,
-) -> Ruling:
+async def _void(change: Change, attempt: Attempt, result: Result, *, found: bool) -> Ruling:
     target = charged(await attempts_of(change.session, change.payment.id), change.payment)
     if result.cls in {"closed", "declined"}:
         end_attempt(change, attempt, "succeeded")

@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import jobs
-from app.jobs import Bury, Claim, NotNow, Postpone
+from app.jobs import Bury, Claim, Job, NotNow, Postpone
 from app.logging import redact
 from app.payments import attempts, checking, outcomes
 from app.payments.attempts import Step
@@ -366,11 +366,15 @@ async def _apply(
     return ruling, follow
 
 
+def last_retry(job: Claim | Job) -> datetime | None:
+    """Return when a person had a job run again last; None: never."""
+    lines = [line["at"] for line in job.history if line.get("what") == "retried"]
+    return datetime.fromisoformat(lines[-1]) if lines else None
+
+
 def give_up(job: Claim, rt: Runtime, reason: str) -> None:
     """Bury a job that has been tried for a day, from its last retry by a person. Raises Bury."""
-    retried = [line["at"] for line in job.history if line.get("what") == "retried"]
-    since = datetime.fromisoformat(retried[-1]) if retried else job.created_at
-    if rt.clock() - since > _GIVE_UP:
+    if rt.clock() - (last_retry(job) or job.created_at) > _GIVE_UP:
         raise Bury(f"Tried for 24 hours. {reason}")
 
 

@@ -19,7 +19,7 @@ from app.payments.refunding import fail_refund, refund_of
 from app.payments.ruling import DONE, Ruling
 from app.payments.states import FINAL, LANE
 from app.psp.gates import LOOKUP, Shut
-from app.psp.port import AttemptKind, Result
+from app.psp.port import FAILED_LOOKS, AttemptKind, Result
 from app.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -33,7 +33,6 @@ _CLOSED_BY_PEOPLE = {
     "refunded_at_psp": "What the PSP took did not fit, and went back to the customer.",
 }
 _WORK = {"capture": "payments.capture", "void": "payments.void"}
-FAILED_LOOKS = {"unknown", "not_sent", "busy"}
 # What a look-up answers when an attempt of this kind has had its effect.
 _DONE_AT_PSP: dict[str, set[str]] = {
     "charge": {"succeeded", "authorized", "pending", "mismatch"},

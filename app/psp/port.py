@@ -6,6 +6,8 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+# Classes of a look-up that has told nothing.
+FAILED_LOOKS = frozenset({"unknown", "not_sent", "busy"})
 AttemptKind = Literal["checkout", "charge", "capture", "void", "refund"]
 
 Class = Literal[

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from app import money
 from app.payments.models import Attempt, PspCall
+from app.payments.states import UNEXPECTED
 from app.timeline.schemas import Detail, Moment, Tone
 from app.timeline.words import sentence, took
 
@@ -214,7 +215,7 @@ def _ended(attempt: Attempt, *, manual: bool) -> _Saying | None:
         text = sentence(attempt.message) or "What the PSP has does not fit what we asked for."
         return _Saying("Needs review", "wait", "user-exclamation", text)
     if attempt.state == "succeeded":
-        if attempt.code == "unexpected":
+        if attempt.code == UNEXPECTED:
             text = "The money is set apart; a person decides about it."
             return _Saying("Paid after the payment had ended", "wait", "user-exclamation", text)
         if manual and attempt.kind in {"checkout", "charge"}:

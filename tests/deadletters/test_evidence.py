@@ -6,6 +6,7 @@ import pytest
 
 from app.audit.operations import Actor
 from app.deadletters import bulk, operations, processing, queries
+from app.deadletters.bulk import Action
 from app.deadletters.operations import (
     ApprovalOver,
     DiscardRefused,
@@ -201,19 +202,27 @@ async def test_above_the_limit_one_person_alone_decides_nothing(rt: Runtime, psp
     await story.end()
 
 
+async def _answered(rt: Runtime, job_id: str, action: Action, *, agrees: bool) -> str:
+    """Have one admin ask for a letter's retry or discard, and a second one answer."""
+    await looked(rt, job_id)
+    async with rt.sessions.begin() as session:
+        letters = await queries.letters_of(session, job_ids=[job_id])
+        plan = bulk.plan(letters, action, now=rt.clock())
+        asked = await operations.ask_second(
+            session, rt=rt, actor=ADA, action=action, plan=plan, why=WHY
+        )
+        await operations.answer_second(
+            session, rt=rt, actor=BEA, approval_id=asked.id, agrees=agrees
+        )
+        return asked.id
+
+
 async def test_a_decision_that_is_cut_off_after_both_agreed_is_carried_out_by_a_worker(
     rt: Runtime, psp: BookPsp
 ) -> None:
     """F01: the web server dies between the second one's answer and what was agreed on."""
     story, payment_id, job = await refused_charge(rt, psp, amount=200_000)
-    await looked(rt, job.id)
-    async with rt.sessions.begin() as session:
-        letters = await queries.letters_of(session, job_ids=[job.id])
-        plan = bulk.plan(letters, "retry", now=rt.clock())
-        asked = await operations.ask_second(
-            session, rt=rt, actor=ADA, action="retry", plan=plan, why=WHY
-        )
-        await operations.answer_second(session, rt=rt, actor=BEA, approval_id=asked.id, agrees=True)
+    approval_id = await _answered(rt, job.id, "retry", agrees=True)
     await story.work()
     assert psp.total() == 0
     for _ in range(2):
@@ -221,7 +230,7 @@ async def test_a_decision_that_is_cut_off_after_both_agreed_is_carried_out_by_a_
     assert (await story.get(payment_id)).status == "succeeded"
     assert psp.total() == 200_000
     async with rt.sessions.read() as session:
-        assert (await queries.approval(session, approval_id=asked.id)).outcome == "1 retried."
+        assert (await queries.approval(session, approval_id=approval_id)).outcome == "1 retried."
     retried = [row for row in await audited(rt) if row.action == "dead_letter.retry"]
     assert [(row.actor_id, row.object_id) for row in retried] == [(BEA.id, job.id)]
     await story.end()
@@ -232,14 +241,7 @@ async def test_what_was_retried_before_a_decision_was_cut_off_is_not_retried_aga
 ) -> None:
     """F01: it came back as a letter meanwhile, which is a question of its own."""
     story, _, job = await refused_charge(rt, psp, amount=200_000)
-    await looked(rt, job.id)
-    async with rt.sessions.begin() as session:
-        letters = await queries.letters_of(session, job_ids=[job.id])
-        plan = bulk.plan(letters, "retry", now=rt.clock())
-        asked = await operations.ask_second(
-            session, rt=rt, actor=ADA, action="retry", plan=plan, why=WHY
-        )
-        await operations.answer_second(session, rt=rt, actor=BEA, approval_id=asked.id, agrees=True)
+    await _answered(rt, job.id, "retry", agrees=True)
     async with rt.sessions.begin() as session:
         await operations.retry(session, rt=rt, actor=BEA, job_id=job.id, why=WHY, approved=True)
     psp.script.append("rejected")
@@ -253,21 +255,12 @@ async def test_what_was_retried_before_a_decision_was_cut_off_is_not_retried_aga
 
 async def test_a_refused_request_does_nothing_for_ever(rt: Runtime, psp: BookPsp) -> None:
     story, _, job = await refused_charge(rt, psp, amount=200_000)
-    await looked(rt, job.id)
-    async with rt.sessions.begin() as session:
-        letters = await queries.letters_of(session, job_ids=[job.id])
-        plan = bulk.plan(letters, "discard", now=rt.clock())
-        asked = await operations.ask_second(
-            session, rt=rt, actor=ADA, action="discard", plan=plan, why=WHY
-        )
-        await operations.answer_second(
-            session, rt=rt, actor=BEA, approval_id=asked.id, agrees=False
-        )
-    assert await processing.carry_out(rt, actor=BEA, approval_id=asked.id) == "Nothing was done."
+    approval_id = await _answered(rt, job.id, "discard", agrees=False)
+    assert await processing.carry_out(rt, actor=BEA, approval_id=approval_id) == "Nothing was done."
     with pytest.raises(Problem):
         async with rt.sessions.begin() as session:
             await operations.answer_second(
-                session, rt=rt, actor=BEA, approval_id=asked.id, agrees=True
+                session, rt=rt, actor=BEA, approval_id=approval_id, agrees=True
             )
     actions = [row.action for row in await audited(rt)]
     assert actions == ["dead_letter.ask", "dead_letter.refuse"]

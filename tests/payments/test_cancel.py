@@ -276,7 +276,7 @@ async def test_money_that_comes_after_the_end_waits_in_suspense_for_a_person(
 
 
 async def test_an_answer_to_a_cancel_that_lies_about_the_amount_freezes_nothing(
-    rt: Runtime, psp: BookPsp
+    rt: Runtime, psp: BookPsp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F21: the customer was faster, and a look-up shows with how much."""
     story, made, attempt = await Story.with_page(rt, psp)
@@ -286,7 +286,7 @@ async def test_an_answer_to_a_cancel_that_lies_about_the_amount_freezes_nothing(
         assert step == "cancel"
         return msgspec.structs.replace(psp._seen(charge), amount=1, psp_reference="pi_other")
 
-    psp.send = lying  # type: ignore[method-assign, assignment] # In front of the book.
+    monkeypatch.setattr(psp, "send", lying)
     await story.cancel(made.id)
     await story.work()
     for _ in range(2):

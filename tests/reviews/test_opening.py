@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 
 import pytest
 from sqlalchemy import select, update
@@ -12,6 +13,7 @@ from app.ledger.models import PostingRow
 from app.payments import resolving
 from app.payments.change import lock
 from app.payments.models import Attempt, PspCall
+from app.psp.port import Result
 from app.reviews.models import Review
 from app.reviews.operations import SETTLED
 from app.runtime import Runtime
@@ -136,19 +138,21 @@ async def test_a_refund_that_could_not_be_found_is_settled_when_it_turns_up(
     await story.end()
 
 
-async def test_an_answer_that_lies_asks_nobody(rt: Runtime, psp: BookPsp) -> None:
+async def test_an_answer_that_lies_asks_nobody(
+    rt: Runtime, psp: BookPsp, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """F21: what the PSP keeps is as it was asked for, and a look-up shows it."""
     story = await Story.begin(rt, psp)
     made = await story.create(payment_method="pm_card_visa")
     other = psp.send
 
-    async def lying(step: str, *args: object, **fields: object) -> object:
-        answer = await other(step, *args, **fields)  # type: ignore[arg-type] # As it came.
+    async def lying(step: str, *args: Any, **fields: Any) -> Result:
+        answer = await other(step, *args, **fields)
         if step == "confirm":
             answer.amount, answer.psp_reference = 1, "pi_other"
         return answer
 
-    psp.send = lying  # type: ignore[method-assign, assignment] # In front of the book.
+    monkeypatch.setattr(psp, "send", lying)
     psp.looks.append("lost")
     await story.work()
     (attempt,), _ = await story.attempts(made.id)
@@ -165,8 +169,8 @@ async def _of_another_amount(story: Story, capture_method: str) -> tuple[str, Ch
     made = await story.create(payment_method="pm_card_visa", capture_method=capture_method)
     other = psp.send
 
-    async def more(step: str, *args: object, **fields: object) -> object:
-        answer = await other(step, *args, **fields)  # type: ignore[arg-type] # As it came.
+    async def more(step: str, *args: Any, **fields: Any) -> Result:
+        answer = await other(step, *args, **fields)
         if step == "confirm":
             (charge,) = charges.values()
             charge.amount += 7
@@ -174,9 +178,9 @@ async def _of_another_amount(story: Story, capture_method: str) -> tuple[str, Ch
             answer.amount = charge.amount
         return answer
 
-    psp.send = more  # type: ignore[method-assign, assignment] # In front of the book.
-    await story.work()
-    await story.hurry()
+    with mock.patch.object(psp, "send", more):
+        await story.work()
+        await story.hurry()
     assert (await story.get(made.id)).status_reason == "held_for_review"
     (charge,) = charges.values()
     return made.id, charge

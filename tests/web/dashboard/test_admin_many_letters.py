@@ -1,6 +1,7 @@
 """The admins' decisions about many dead letters at once, and those that need a second admin."""
 
 from typing import Any
+from unittest import mock
 
 import pytest
 from litestar import Litestar
@@ -109,8 +110,12 @@ async def test_above_the_limit_a_second_admin_reads_the_same_and_agrees_once(
     async with Browser(app, bea) as second:
         page = await second.get(waits.location)
         assert "ada@example.com asks you to agree." in page.words
-        for _ in range(2):
+        with mock.patch.object(processing, "carry_out", return_value="") as cut_off:
             assert (await second.submit(page, "/agree")).status == 303
+        cut_off.assert_awaited_once()
+        words = (await second.get(waits.location)).words
+        assert "It was agreed to. It is being carried out." in words
+        assert (await second.submit(page, "/agree")).status == 303
         late = await second.submit(page, "/refuse")
         assert late.status == 409
     await story.work()
