@@ -94,9 +94,10 @@ def make_engine(
     """Return an engine. On SQLite it begins no transaction by itself: `Sessions` does.
 
     `pool_timeout` is how many seconds one waits for a free connection. `statement_timeout` in
-    seconds holds on PostgreSQL; 0 means none (commands and exports). `connect` opens SQLite
-    connections in place of the driver, whose threads no simulation could play again.
+    seconds holds on PostgreSQL; 0 means none (commands and exports). `connect` opens connections
+    in place of the driver, whose threads and sockets no simulation could play again.
     """
+    creator = {} if connect is None else {"async_creator": connect}
     if url.startswith("sqlite"):
         engine = create_async_engine(
             url,
@@ -112,7 +113,7 @@ def make_engine(
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=pool_timeout,
-            **({} if connect is None else {"async_creator": connect}),
+            **creator,
         )
         _configure_sqlite(engine.sync_engine)
         return engine
@@ -124,6 +125,7 @@ def make_engine(
         pool_timeout=pool_timeout,
         pool_recycle=1800,
         json_serializer=_json,
+        **creator,
         connect_args={
             "timeout": 5.0,
             # The server's own limit cannot help when the server itself hangs or is cut off.

@@ -45,6 +45,9 @@ def main(arguments: list[str]) -> int:
         metavar="SECONDS",
         help=f"since 1970: take no further one after this moment, but {_FEWEST} in any case",
     )
+    parser.add_argument(
+        "--database", choices=sorted(many.STORES), default="sqlite", help="what keeps the rows"
+    )
     parser.add_argument("--record", action="store_true", help="add a row to RECORD.md")
     wanted = parser.parse_args(arguments)
     many.quiet()
@@ -54,7 +57,8 @@ def main(arguments: list[str]) -> int:
     )
     began, failed, done = time.monotonic(), 0, 0
     payments = faults = violations = 0
-    for ended in many.histories(seeds, 1 if len(seeds) == 1 else wanted.jobs, wanted.payments):
+    jobs = 1 if len(seeds) == 1 else wanted.jobs
+    for ended in many.histories(seeds, jobs, wanted.payments, wanted.database):
         done += 1
         payments += ended.payments
         faults += ended.faults

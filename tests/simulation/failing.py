@@ -2,10 +2,11 @@
 
 import asyncio
 import re
-import sqlite3
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from tests.simulation.home import Broken
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -69,4 +70,4 @@ class Failing:
             self.first.setdefault(executes_at(task, done), self.seen)
         if self.left == 0:
             self.hit = True
-            raise sqlite3.OperationalError("disk I/O error")
+            raise Broken

@@ -3,7 +3,9 @@
 import asyncio
 import gc
 import random
+from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,6 +23,8 @@ from tests.simulation import moves as moves  # Listens from here on.
 from tests.simulation.api import NoAnswer
 from tests.simulation.loop import Deadlock, unheard
 from tests.simulation.shops import Sale, Shop, by_hand
+from tests.simulation.sqlite_store import SqliteStore
+from tests.simulation.store import Store
 from tests.simulation.world import World
 
 PAYMENTS = 20
@@ -57,7 +61,13 @@ class History:
 
     most_statements = 60_000  # Several times the longest history: it goes round in circles.
 
-    def __init__(self, seed: int, *, payments: int = PAYMENTS) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        payments: int = PAYMENTS,
+        make_store: Callable[[Path], Store] = SqliteStore,
+    ) -> None:
         if len(_played) < _WARM:
             # What the first histories leave behind (modules, tables, compiled statements) stays.
             # Out of the collector's sight it costs the later ones nothing.
@@ -65,7 +75,7 @@ class History:
             gc.freeze()
             _played.append(seed)
         self.seed = seed
-        self.world = World(seed)
+        self.world = World(seed, make_store=make_store)
         self.random = random.Random(f"{seed}:history")
         self._payments = payments
         self.settled_after = 0.0
@@ -350,9 +360,14 @@ class History:
         world.broken("I21", f"not at rest after {world.now() - began}: {world.unfinished()}")
 
 
-def play(seed: int, *, payments: int = PAYMENTS) -> Ended:
+def play(
+    seed: int,
+    *,
+    payments: int = PAYMENTS,
+    make_store: Callable[[Path], Store] = SqliteStore,
+) -> Ended:
     """Play one seed."""
-    ended = History(seed, payments=payments).play()
+    ended = History(seed, payments=payments, make_store=make_store).play()
     with unheard():
         gc.collect()
     return ended

@@ -8,12 +8,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
 
 import structlog
 
-from tests.simulation import history, world
+from tests.simulation import history
 from tests.simulation.history import Ended
+from tests.simulation.postgres_store import PostgresStore
+from tests.simulation.sqlite_store import SqliteStore
+from tests.simulation.store import Store
+
+STORES: dict[str, type[Store]] = {
+    "sqlite": SqliteStore,
+    "postgresql": PostgresStore,
+}
 
 
 def program(module: str, main: Callable[[list[str]], int]) -> int:
@@ -38,35 +45,37 @@ def quiet() -> None:
     structlog.configure(processors=[drop])
 
 
-def _begin(template: str) -> None:
+def _begin(database: str, template: str) -> None:
     quiet()
-    world.use_template(Path(template))
+    STORES[database].use_template(template)
 
 
-def _one(seed: int, payments: int) -> Ended:
-    ended = history.play(seed, payments=payments)
+def _one(seed: int, payments: int, database: str) -> Ended:
+    ended = history.play(seed, payments=payments, make_store=STORES[database])
     if not ended.violations:
         ended.story = []  # Nobody reads it, and it would travel between processes.
     return ended
 
 
-def histories(seeds: range, jobs: int, payments: int) -> Iterator[Ended]:
+def histories(seeds: range, jobs: int, payments: int, database: str = "sqlite") -> Iterator[Ended]:
     """Play seeds in so many processes; what they end with comes in the order of the seeds."""
     if jobs == 1:
-        yield from (history.play(seed, payments=payments) for seed in seeds)
+        make_store = STORES[database]
+        yield from (history.play(n, payments=payments, make_store=make_store) for n in seeds)
         return
-    with pool(jobs) as processes:
+    play = partial(_one, payments=payments, database=database)
+    with pool(jobs, database) as processes:
         try:
-            yield from processes.map(partial(_one, payments=payments), seeds)
+            yield from processes.map(play, seeds)
         finally:
             processes.shutdown(wait=True, cancel_futures=True)  # Whoever asked may want no more.
 
 
-def pool(jobs: int) -> ProcessPoolExecutor:
+def pool(jobs: int, database: str = "sqlite") -> ProcessPoolExecutor:
     """Return processes that play histories from one template."""
     return ProcessPoolExecutor(
         jobs,
         mp_context=get_context("spawn"),
         initializer=_begin,
-        initargs=(str(world.template()),),
+        initargs=(database, STORES[database].template()),
     )

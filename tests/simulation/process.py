@@ -2,13 +2,12 @@
 
 import asyncio
 import contextvars
-import sqlite3
 from collections.abc import Coroutine
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from app.runtime import Runtime
-from tests.simulation.driver import Connection, Handle
+from tests.simulation.home import Broken, Busy, Link
 from tests.simulation.loop import OWNER
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ class Process:
         self.alive = True
         self.frozen = False
         self.stopping = False
-        self.connections: dict[Connection, None] = {}
+        self.connections: dict[Link, None] = {}
         self._held: list[asyncio.Handle] = []
         skewed = world.faults.rates.get("clock.skew") is not None
         self.skew = timedelta(seconds=world.random.uniform(-2, 2) if skewed else 0)
@@ -65,6 +64,15 @@ class Process:
         self.world.note(self.name, f"stands still for {seconds:.0f} s")
         self.frozen = True
         self.world.loop.call_later(seconds, self._thaw, context=contextvars.Context())
+        limit = self.world.store.idle_limit
+        if limit is not None and limit < seconds:
+            self.world.loop.call_later(limit, self._idle, context=contextvars.Context())
+
+    def _idle(self) -> None:
+        """The server ends transactions in which nothing happens."""
+        for link in [one for one in self.connections if one.in_transaction]:
+            self.world.note(self.name, "stood still in a transaction, which the server ends")
+            link.stop()
 
     def _thaw(self) -> None:
         if self.alive and self.frozen:
@@ -93,9 +101,9 @@ class Process:
             if faults.hit("process.freeze", self.name):
                 self.freeze(world.random.choice((3.0, 20.0, 60.0)))
             if statement not in {"COMMIT", "ROLLBACK"} and faults.hit("db.locked"):
-                raise sqlite3.OperationalError("database is locked")
+                raise Busy
             if statement != "ROLLBACK" and faults.hit("db.error"):
-                raise sqlite3.OperationalError("disk I/O error")
+                raise Broken
         slow = faults.hit("db.slow")
         await asyncio.sleep(world.random.expovariate(10) if slow else world.latency())
         return statement != "ROLLBACK" and faults.hit("db.answer_lost", statement[:40])
@@ -111,6 +119,3 @@ class Process:
 
     def micros(self) -> int:
         return self.world.micros()
-
-    def let_go(self, handle: Handle) -> None:
-        self.world.handles.append(handle)

@@ -2,12 +2,9 @@
 
 import asyncio
 import contextvars
-import copy
 import hashlib
-import json
 import random
 import shutil
-import sqlite3
 import tempfile
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
@@ -15,11 +12,8 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from app import db
-from app.cli import migrate
-from app.db import Sessions, make_engine
+from app.db import Sessions
 from app.ids import Ids
 from app.runtime import Runtime
 from app.secrets import Sealer
@@ -27,7 +21,6 @@ from app.settings import Settings
 from tests.simulation.api import Api
 from tests.simulation.bell import Bell
 from tests.simulation.book import Book
-from tests.simulation.driver import Connection, Handle
 from tests.simulation.failing import Failing
 from tests.simulation.faults import Faults
 from tests.simulation.loop import OWNER, Loop
@@ -35,6 +28,8 @@ from tests.simulation.post import Post
 from tests.simulation.process import Process
 from tests.simulation.psp import SimConnections
 from tests.simulation.shops import Shop
+from tests.simulation.sqlite_store import SqliteStore
+from tests.simulation.store import MEMORY, Store
 from tests.simulation.worker import Worker
 from tests.support.runtime import KEY, test_settings
 
@@ -43,25 +38,24 @@ from tests.support.runtime import KEY, test_settings
 _DUE = """
   SELECT (SELECT MIN(run_at) FROM jobs WHERE state = 'due'
           AND (owner IS NOT NULL OR reason IS NULL OR reason NOT LIKE '%finds no room%')),
-    (SELECT MIN(next_check_at) + 10000000 FROM attempts
+    (SELECT MIN(next_check_at) FROM attempts
      WHERE next_check_at IS NOT NULL AND state IN ('sent', 'unknown', 'open')),
     (SELECT MIN(available_on) FROM payments WHERE settled_at IS NULL),
-    (SELECT COUNT(*) FROM events WHERE fanned_out = 0)
+    (SELECT COUNT(*) FROM events WHERE fanned_out = FALSE)
     + (SELECT COUNT(*) FROM postings WHERE status = 'waiting')
     + (SELECT COUNT(*) FROM jobs WHERE state = 'due' AND owner IS NOT NULL),
     (SELECT MIN(run_at) FROM jobs WHERE state = 'due'),
-    EXISTS (SELECT 1 FROM events WHERE fanned_out = 0)
+    EXISTS (SELECT 1 FROM events WHERE fanned_out = FALSE)
     OR EXISTS (SELECT 1 FROM postings WHERE status = 'waiting')"""
-_WAITS = """
-  SELECT DISTINCT queue FROM jobs WHERE state = 'due' AND run_at <= ?1 AND NOT EXISTS (
-    SELECT 1 FROM json_each(?2) held
-    WHERE substr(jobs.fair_key, 1, length(held.value)) = held.value)
-  UNION SELECT 'ledger' FROM postings WHERE status = 'waiting'
-  UNION SELECT 'webhooks' FROM events WHERE fanned_out = 0 ORDER BY 1"""
+_QUESTION_RESTS = 10_000_000  # Microseconds after which the janitor's sweep takes up a look.
+_WAITS = "SELECT DISTINCT queue, fair_key FROM jobs WHERE state = 'due' AND run_at <= ?"
+_POSTED = """
+  SELECT 'ledger' FROM postings WHERE status = 'waiting'
+  UNION SELECT 'webhooks' FROM events WHERE fanned_out = FALSE"""
 _LEFT = """
   SELECT (SELECT COUNT(*) FROM jobs WHERE state = 'due'),
     (SELECT COUNT(*) FROM attempts WHERE state IN ('created', 'sent', 'unknown', 'open')),
-    (SELECT COUNT(*) FROM events WHERE fanned_out = 0),
+    (SELECT COUNT(*) FROM events WHERE fanned_out = FALSE),
     (SELECT COUNT(*) FROM postings WHERE status = 'waiting'),
     (SELECT COUNT(*) FROM payments WHERE settled_at IS NULL AND available_on IS NOT NULL)"""
 # A refund made by hand that finds no room beside one of ours is tried for a day, then a letter, and
@@ -77,62 +71,23 @@ _ENDED_TOO_SOON = """
     AND a.kind IN ('charge', 'checkout', 'capture') AND a.state IN ('sent', 'unknown')"""
 BEGINS = datetime(2026, 3, 2, 9, tzinfo=UTC)
 _BEGINS_MICROS = db.to_micros(BEGINS)
-_FOLDER = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # Memory, where there is some.
-_shared: list[AsyncEngine] = []
-_templates: list[Path] = []
-
-
-async def _connect() -> Connection:
-    owner = OWNER.get()
-    if not isinstance(owner, Process):
-        raise RuntimeError("a connection belongs to a process")  # noqa: TRY004 - a use, not a type.
-    await asyncio.sleep(0)
-    spare = owner.world.handles
-    return Connection(spare.pop() if spare else Handle(owner.world.path), owner)
 
 
 def _has_come(micros: int | None, now: int) -> bool:
     return micros is not None and micros <= now
 
 
-def shared_engine() -> AsyncEngine:
-    """Return the engine that all others are copies of."""
-    if not _shared:
-        _shared.append(make_engine("sqlite+aiosqlite:///simulated.db", connect=_connect))
-    return _shared[0]
-
-
-def _engine() -> AsyncEngine:
-    """Return an engine with a pool of its own; compiled statements are shared by all."""
-    made = copy.copy(shared_engine().sync_engine)
-    made.pool = made.pool.recreate()
-    return AsyncEngine(made)
-
-
-def template() -> Path:
-    """Return the file of an empty, migrated database; made once a process."""
-    if not _templates:
-        folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=_FOLDER))
-        path = folder / "template.db"
-        migrate.upgrade(f"sqlite+aiosqlite:///{path}")
-        connection = sqlite3.connect(path, isolation_level=None)
-        # The migration makes it at random, and it is part of every key.
-        connection.execute("UPDATE installation SET id = 'sim_installation'")
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.close()
-        use_template(path)
-    return _templates[0]
-
-
-def use_template(path: Path) -> None:
-    """Take a template that another process made."""
-    _templates[:] = [path]
-
-
 class World:
     """Everything that is not our code, and our processes with it."""
 
-    def __init__(self, seed: object, *, workers: int = 2, apis: int = 1) -> None:
+    def __init__(
+        self,
+        seed: object,
+        *,
+        workers: int = 2,
+        apis: int = 1,
+        make_store: Callable[[Path], Store] = SqliteStore,
+    ) -> None:
         self.seed = seed
         # What a loop has for sockets, signals and threads is missing here on purpose.
         self.loop = Loop()  # type: ignore[abstract] # See above.
@@ -144,14 +99,10 @@ class World:
         self.failing = Failing()
         self.statements = 0
         self._log = hashlib.sha256()
-        self._folder = Path(tempfile.mkdtemp(prefix="history-", dir=template().parent))
-        self.path = str(self._folder / "history.db")
-        shutil.copyfile(template(), self.path)
-        connection = sqlite3.connect(self.path)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.close()
+        self._folder = Path(tempfile.mkdtemp(prefix="history-", dir=MEMORY))
+        self.store = make_store(self._folder)
         self.settings: Settings = test_settings(
-            "sqlite+aiosqlite:///simulated.db",
+            self.store.url,
             self._folder,
             lease_seconds=self.random.choice((5.0, 15.0, 15.0)),
             second_person_above=10**12,  # The second admin has tests of his own.
@@ -173,9 +124,7 @@ class World:
         self.ended = False
         self._number = 0
         self._next_sweep = 0.0
-        self.eye = sqlite3.connect(self.path, isolation_level=None)  # Looks on, changes nothing.
         self._looked_at: tuple[int, tuple[Any, ...]] = (-1, ())
-        self.handles: list[Handle] = []  # Of the database's file, that nobody uses just now.
         # What each task has executed in its last transaction, or alone.
         self.done: WeakKeyDictionary[asyncio.Task[Any], tuple[str, ...]] = WeakKeyDictionary()
 
@@ -212,7 +161,7 @@ class World:
 
     def rows(self, query: str, *values: Any) -> list[Any]:
         """Look into the database past everything; sees what is committed."""
-        return self.eye.execute(query, values).fetchall()
+        return self.store.rows(query, *values)
 
     def idle_until(self, visit: Callable[[], float | None]) -> float:
         """Return in how many seconds anything is due: in our rows, outside, or to a person.
@@ -245,21 +194,27 @@ class World:
         if awake:
             process = self.random.choice(awake)
             if waits or _has_come(run_at, micros):
-                held = json.dumps(process.rt.gates.held())
-                for (name,) in self.rows(_WAITS, micros, held):
+                for name in self._waiting(micros, tuple(process.rt.gates.held())):
                     process.ring(name)
             # Not more often than by the clock: what is overdue may wait for a PSP that is away.
             sweep = _has_come(check_at, micros) and self.loop.time() >= self._next_sweep
             self._next_sweep = self.loop.time() + 10.0 if sweep else self._next_sweep
             process.time_for(settle=_has_come(settle_at, micros), sweep=sweep)
 
+    def _waiting(self, micros: int, held: tuple[str, ...]) -> list[str]:
+        """Return the queues in which something waits that is not held back, in order."""
+        found = {queue for queue, key in self.rows(_WAITS, micros) if not key.startswith(held)}
+        return sorted(found.union(name for (name,) in self.rows(_POSTED)))
+
     def _due(self) -> tuple[Any, ...]:
         """Return what `_DUE` tells; asked again, and checked, after something was committed."""
-        (version,) = self.eye.execute("PRAGMA data_version").fetchone()
+        version = self.store.changes()
         if version != self._looked_at[0]:
             for payment_id, status, attempt_id in self.rows(_ENDED_TOO_SOON):
                 self.broken("I6", f"{payment_id} is {status}, and {attempt_id} is an open question")
-            self._looked_at = (version, self.rows(_DUE)[0])
+            run_at, check_at, *rest = self.rows(_DUE)[0]
+            check_at = None if check_at is None else check_at + _QUESTION_RESTS
+            self._looked_at = (version, (run_at, check_at, *rest))
         return self._looked_at[1]
 
     def waits_for_room(self) -> int:
@@ -314,7 +269,7 @@ class World:
         bell = Bell(self, process)
         return Runtime(
             settings=self.settings,
-            sessions=Sessions(_engine(), bell.ring),
+            sessions=Sessions(self.store.engine(), bell.ring),
             queue=bell,
             clock=process.now,
             ids=ids,
@@ -368,9 +323,7 @@ class World:
             for connection in list(process.connections):
                 connection.stop()
         self.loop.bury()
-        for handle in self.handles:
-            handle.raw.close()
-        self.eye.close()
+        self.store.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

@@ -7,37 +7,15 @@ stays; what is not is rolled back when its process dies.
 import asyncio
 import sqlite3
 from itertools import chain, repeat
-from typing import Any, Protocol, Self
+from typing import Any, Self
+
+from tests.simulation.home import Broken, Busy, Home
 
 _IGNORED = ("PRAGMA busy_timeout", "PRAGMA synchronous", "PRAGMA journal_mode")
 _PATIENCE = 5.0  # SQLite's busy_timeout, in virtual seconds.
 # SQLite's own pauses between its tries.
 _AGAIN = (0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.025, 0.025, 0.05, 0.05, 0.1)
 _WRITES = ("INSERT", "UPDATE", "DELETE")
-
-
-class Home(Protocol):
-    """What a connection belongs to: a process of the simulation."""
-
-    connections: "dict[Connection, None]"
-
-    async def at_statement(self, statement: str) -> bool:
-        """Wait as long as the statement takes, or fail; True: fail after it was done."""
-
-    def still_runs(self, statement: str) -> bool:
-        """Tell whether a statement whose caller was cut off is carried out all the same."""
-
-    def executed(self, statement: str, parameters: Any) -> None:
-        """Note a statement in the log."""
-
-    def wrote_outside(self, statement: str) -> None:
-        """Note a write in a transaction that was opened to read."""
-
-    def micros(self) -> int:
-        """Return the database's clock in microseconds since 1970."""
-
-    def let_go(self, handle: "Handle") -> None:
-        """Take back a handle whose connection was closed."""
 
 
 class Lost(sqlite3.OperationalError):
@@ -110,8 +88,11 @@ class Connection:
 
     isolation_level = None
 
-    def __init__(self, handle: Handle, home: Home) -> None:
+    in_transaction = False  # Nobody ends a transaction from outside here; see `home.Link`.
+
+    def __init__(self, handle: Handle, home: Home, spare: list[Handle]) -> None:
         self.raw = handle.raw
+        self._spare = spare  # Where the handle goes when this is closed.
         self._handle = handle
         self._home = handle.home = home
         self._open = True
@@ -141,7 +122,7 @@ class Connection:
         if statement.startswith("PRAGMA"):  # Asked once, by whichever history comes first.
             return list(call(statement))
         try:
-            lost = await self._home.at_statement(statement)
+            lost = await self._at(statement)
         except asyncio.CancelledError:
             if self._open and self._home.still_runs(statement):
                 list(call(statement, parameters))
@@ -159,6 +140,14 @@ class Connection:
         if lost:
             raise Lost("disk I/O error")
         return rows
+
+    async def _at(self, statement: str) -> bool:
+        try:
+            return await self._home.at_statement(statement)
+        except Busy:
+            raise sqlite3.OperationalError("database is locked") from None
+        except Broken:
+            raise sqlite3.OperationalError("disk I/O error") from None
 
     async def _begin(self, call: Any, statement: str) -> None:
         """Wait for the write lock as SQLite does: without a queue, and not for ever."""
@@ -186,7 +175,7 @@ class Connection:
         if not self.raw.in_transaction:
             return
         try:
-            lost = await self._home.at_statement(statement)
+            lost = await self._at(statement)
         except asyncio.CancelledError:
             if self._open and self._home.still_runs(statement):
                 self.raw.execute(statement)
@@ -209,7 +198,7 @@ class Connection:
             if self.raw.in_transaction:
                 self.raw.rollback()
             self._handle.home = None
-            self._home.let_go(self._handle)
+            self._spare.append(self._handle)
 
     async def create_function(self, *_args: Any, **_kw: Any) -> None:
         """SQLAlchemy's regexp, which nothing here uses."""

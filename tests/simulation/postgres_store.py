@@ -1,0 +1,263 @@
+"""A history's database on a real PostgreSQL server, which all histories of a run share."""
+
+import asyncio
+import atexit
+import contextvars
+import itertools
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.cli import migrate
+from app.cli.postgres import Cluster
+from app.db import make_engine
+from tests.simulation.home import Home
+from tests.simulation.loop import OWNER
+from tests.simulation.postgres_driver import Connection, Handle, Real, real
+from tests.simulation.store import SAME_INSTALLATION, connect, own_pool
+
+_TEMPLATE = "simulated"
+# The application asks for statement_timestamp() and finds this one first.
+_CLOCK = """
+  CREATE SCHEMA sim;
+  CREATE FUNCTION sim.statement_timestamp() RETURNS timestamptz LANGUAGE sql STABLE
+  AS $$ SELECT current_setting('sim.now')::timestamptz $$"""
+_SETTINGS = {
+    "search_path": "sim, public, pg_catalog",
+    "lock_timeout": "0",  # Virtual, as below.
+    "jit": "off",
+    "timezone": "UTC",
+}
+# As app.db asks the server for, in virtual seconds.
+_DEADLOCK, _LOCK, _IDLE = 1.0, 2.0, 10.0
+_YEAR_2000 = 946_684_800_000_000  # PostgreSQL counts microseconds from there.
+
+
+class PostgresStore:
+    """A database of its own on a server that all histories of a run share."""
+
+    url = "postgresql+asyncpg:///simulated"
+    idle_limit: float | None = _IDLE
+    _shared: AsyncEngine | None = None
+    _server: str | None = None
+    _numbers = itertools.count(1)
+
+    def __init__(self, folder: Path) -> None:
+        """Make it."""
+        self._admin = _open(self.template(), "postgres")
+        self._name = f"history_{os.getpid()}_{next(self._numbers)}"
+        made = f"CREATE DATABASE {self._name} TEMPLATE {_TEMPLATE} STRATEGY file_copy"
+        real.run(self._admin.execute(made))
+        self._eye = _open(self.template(), self._name)
+        real.run(_see_as_sqlite_does(self._eye))
+        self._look = real.run(self._eye.prepare("SELECT cardinality(pg_blocking_pids($1)) > 0"))
+        self._handles: list[Handle] = []
+        self._all: list[Handle] = []
+        self._waiting: dict[Connection, tuple[asyncio.Task[Any], asyncio.Future[None]]] = {}
+        self._changes = 0
+
+    @classmethod
+    def template(cls) -> str:
+        """Return the address of a server with an empty, migrated database; started once.
+
+        Raises PostgresMissingError.
+        """
+        if cls._server is None:
+            cluster = Cluster()
+            cluster.__enter__()
+            atexit.register(cluster.__exit__, None, None, None)
+            admin = _open(cluster.url(), "postgres")
+            real.run(admin.execute(f"CREATE DATABASE {_TEMPLATE}"))
+            real.run(admin.close())
+            migrate.upgrade(cluster.url(_TEMPLATE))
+            made = _open(cluster.url(), _TEMPLATE)
+            real.run(made.execute(f"{_CLOCK}; {SAME_INSTALLATION}"))
+            real.run(made.close())
+            cls._server = cluster.url()
+        return cls._server
+
+    @classmethod
+    def use_template(cls, template: str) -> None:
+        """Take a server that another process started."""
+        cls._server = template
+
+    def engine(self) -> AsyncEngine:
+        if PostgresStore._shared is None:
+            # An engine asks its first connection for the server's version and the like; in a
+            # history that would be a part of whichever comes first.
+            shared = make_engine(self.url, connect=self._connect)
+            contextvars.Context().run(Real().run, _ask(shared))
+            PostgresStore._shared = shared
+        return own_pool(PostgresStore._shared)
+
+    def rows(self, query: str, *values: Any) -> list[Any]:
+        numbers = itertools.count(1)
+        query = re.sub(r"\?", lambda _: f"${next(numbers)}", query)
+        return [tuple(row) for row in real.run(self._eye.fetch(query, *values))]
+
+    def changes(self) -> int:
+        return self._changes
+
+    def refuses(self, statement: str) -> bool:
+        real.run(self._eye.execute("BEGIN"))
+        try:
+            real.run(self._eye.execute(statement))
+        except asyncpg.PostgresError:
+            return True
+        finally:
+            real.run(self._eye.execute("ROLLBACK"))
+        return False
+
+    def close(self) -> None:
+        for raw in (self._eye, *(handle.raw for handle in self._all)):
+            raw.terminate()
+        real.run(self._admin.execute(f"DROP DATABASE {self._name} WITH (FORCE)"))
+        real.run(self._admin.close())
+
+    # Connections, and who waits for whom.
+
+    async def connect(self, home: Home) -> Connection:
+        await asyncio.sleep(0)
+        if not self._handles:
+            handle = Handle(_open(self.template(), self._name))
+            self._all.append(handle)
+            self._handles.append(handle)
+        return Connection(self, self._handles.pop(), home)
+
+    def settles(self, task: "asyncio.Task[Any]", pid: int) -> bool:
+        """Tell whether a statement ends by itself; False: it waits for another's lock."""
+        while not real.ends(task):
+            if real.run(self._look.fetchval(pid)):
+                return False
+        return True
+
+    def waits(self, connection: Connection) -> bool:
+        return connection in self._waiting
+
+    async def turn(self, connection: Connection, task: "asyncio.Task[Any]") -> None:
+        """Wait, in virtual time, until a statement has got its lock and ended."""
+        pid = connection.handle.pid
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[connection] = (task, ended)
+        try:
+            await asyncio.wait({ended}, timeout=_DEADLOCK)
+            if not ended.done() and self._waits_for_itself(pid):
+                raise asyncpg.DeadlockDetectedError("deadlock detected")
+            if not ended.done():
+                await asyncio.wait({ended}, timeout=_LOCK - _DEADLOCK)
+            if not ended.done():
+                raise asyncpg.LockNotAvailableError("canceling statement due to lock timeout")
+        finally:
+            self.forget(connection)
+
+    def _waits_for_itself(self, pid: int) -> bool:
+        seen: set[int] = set()
+        found = {pid}
+        while found:
+            seen |= found
+            asked = "SELECT unnest(pg_blocking_pids(one)) FROM unnest($1::int[]) one"
+            found = {row[0] for row in real.run(self._eye.fetch(asked, sorted(found)))}
+            if pid in found:
+                return True
+            found -= seen
+        return False
+
+    def cancel(self, task: "asyncio.Task[Any]", pid: int) -> None:
+        """Have the server give up a statement that waits."""
+        while not task.done():
+            real.run(self._eye.fetchval("SELECT pg_cancel_backend($1)", pid))
+            real.ends(task)
+        task.exception()  # Nobody waits for it.
+
+    def forget(self, connection: Connection) -> None:
+        """Let a statement wait no longer."""
+        task, _ = self._waiting.pop(connection, (None, None))
+        if task is not None and not task.done():
+            self.cancel(task, connection.handle.pid)
+            self._look_again()
+
+    def take_back(self, handle: Handle) -> None:
+        """Take a connection back whose transaction has ended."""
+        self._handles.append(handle)
+        self._look_again()
+
+    def done(self, connection: Connection, statement: str) -> None:
+        """Hear that a statement was carried out, or failed."""
+        if not connection.handle.raw.is_in_transaction():
+            self._changes += not statement.startswith("SELECT")
+            self._look_again()
+
+    def _look_again(self) -> None:
+        """Tell those whose statement has got its lock and ended."""
+        found = True
+        while found:
+            found = False
+            for connection, (task, ended) in list(self._waiting.items()):
+                pid = connection.handle.pid
+                if not ended.done() and self.settles(task, pid):
+                    ended.set_result(None)
+                    found = True
+
+    async def _connect(self) -> Connection:
+        if OWNER.get() is not None:
+            made: Connection = await connect()
+            return made
+        self._all.append(Handle(_open(self.template(), self._name)))
+        return Connection(self, self._all[-1], _Nobody())
+
+
+class _Nobody:
+    """Owns the connection that is asked for what never changes."""
+
+    def __init__(self) -> None:
+        self.connections: dict[Any, None] = {}
+
+    async def at_statement(self, statement: str) -> bool:
+        return False
+
+    def still_runs(self, statement: str) -> bool:
+        return False
+
+    def executed(self, statement: str, parameters: Any) -> None:
+        """Nothing is noted."""
+
+    def wrote_outside(self, statement: str) -> None:
+        """Nothing is written."""
+
+    def micros(self) -> int:
+        return 0
+
+
+async def _ask(engine: AsyncEngine) -> None:
+    async with engine.connect():
+        pass
+    await engine.dispose()
+
+
+def _open(server: str, database: str) -> Any:
+    url = make_url(server).set(drivername="postgresql", database=database)
+    address = url.render_as_string(hide_password=False)
+    return real.run(asyncpg.connect(address, server_settings=_SETTINGS, statement_cache_size=0))
+
+
+async def _see_as_sqlite_does(raw: Any) -> None:
+    """Read moments as microseconds since 1970 and flags as 0 or 1."""
+    await raw.set_type_codec(
+        "timestamptz",
+        schema="pg_catalog",
+        format="tuple",
+        encoder=lambda micros: (micros - _YEAR_2000,),
+        decoder=lambda parts: parts[0] + _YEAR_2000,
+    )
+    await raw.set_type_codec(
+        "bool",
+        schema="pg_catalog",
+        format="text",
+        encoder=lambda flag: "t" if flag else "f",
+        decoder=lambda flag: int(flag == "t"),
+    )
