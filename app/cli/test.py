@@ -18,12 +18,14 @@ _SOURCES = ("app", "web", "workers", "migrations", "tests", "e2e")
 # Of each run; more of both by hand, see the README. What plays whole lives has a part of its own:
 # it has a database of its own, and playing it twice would tell nothing.
 _HISTORIES = 1000
+_ON_POSTGRES = 30
 # A whole run takes about 45 minutes at most: a slow machine plays fewer histories and kills less,
 # and says so.
 _WHOLE = 43 * 60.0  # What has begun by then is ended.
 # What journeys and kills take after the histories, as a share of what went before this part.
 _AFTER = 0.9
 _NO_LIVES = "--ignore=tests/simulation"
+_LIVES_ON_POSTGRES = "tests/simulation/test_on_postgres.py"
 _KILLS = 200
 # Memory that looks like a folder. A test writes its small database and throws it away; on a disk it
 # waits half of its time for writes to be safe, which no test can see.
@@ -129,9 +131,13 @@ def _sqlite(select: str | None) -> Part:
 def _postgres(select: str | None) -> Part:
     # What needs no database was run with the other one, and would tell the same again.
     which = ["--database", "postgres", "--only-database"]
-    command = _pytest(select, "tests", _NO_LIVES, *which, *_workers())
+    suite = _pytest(select, "tests", _NO_LIVES, *which, *_workers())
+    itself = _pytest(select, _LIVES_ON_POSTGRES)
+    lives = ["python", "-m", "tests.simulation", "--database", "postgresql"]
+    lives += ["--seeds", f"0:{_ON_POSTGRES}", "--jobs", _workers()[1]]
+    commands = [suite, itself] if select else [suite, itself, lives]
     missing = postgres.why_missing()
-    return Part("postgres", [command], missing=missing, environment=_in_memory())
+    return Part("postgres", commands, missing=missing, environment=_in_memory())
 
 
 def _simulation(select: str | None) -> Part:
@@ -140,12 +146,13 @@ def _simulation(select: str | None) -> Part:
     lives = ["python", "-m", "tests.simulation", "--seeds", f"0:{_HISTORIES}", *jobs]
     ends = _BEGAN + _WHOLE - _AFTER * (time.time() - _BEGAN)
     lives += ["--until", f"{ends:.0f}"]
-    itself = _pytest(select, "tests/simulation")
+    itself = _pytest(select, "tests/simulation", f"--ignore={_LIVES_ON_POSTGRES}")
     return Part("simulation", [itself] if select else [itself, sweep, lives])
 
 
 def _planted() -> Part:
-    return Part("planted", [["python", "-m", "tests.simulation.planted"]])
+    commands = [["python", "-m", "tests.simulation.planted"]]
+    return Part("planted", commands, missing=postgres.why_missing())
 
 
 def _e2e(select: str | None) -> Part:

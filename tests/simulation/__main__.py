@@ -8,19 +8,22 @@ import time
 from tests.simulation import history, many, record
 from tests.simulation.history import Ended
 
-_FEWEST = 100  # What `--until` never cuts off.
-
 
 def _say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
-def _tell(ended: Ended) -> None:
+def _tell(ended: Ended, wanted: argparse.Namespace) -> None:
     _say(f"\nseed {ended.seed}: {len(ended.violations)} violations")
     for violation in ended.violations:
         _say(f"  {violation}")
-    _say(f"  replay: python -m tests.simulation --seed {ended.seed} --story")
+    again = f"python -m tests.simulation --seed {ended.seed} --story"
+    if wanted.payments != history.PAYMENTS:
+        again += f" --payments {wanted.payments}"
+    if wanted.database != "sqlite":
+        again += f" --database {wanted.database}"
+    _say(f"  replay: {again}")
 
 
 def _story(ended: Ended) -> None:
@@ -43,8 +46,9 @@ def main(arguments: list[str]) -> int:
         "--until",
         type=float,
         metavar="SECONDS",
-        help=f"since 1970: take no further one after this moment, but {_FEWEST} in any case",
+        help="since 1970: take no further one after this moment, but the fewest in any case",
     )
+    parser.add_argument("--fewest", type=int, default=100, help="what is played in any case")
     parser.add_argument(
         "--database", choices=sorted(many.STORES), default="sqlite", help="what keeps the rows"
     )
@@ -67,11 +71,11 @@ def main(arguments: list[str]) -> int:
             _story(ended)
         if ended.violations:
             failed += 1
-            _tell(ended)
+            _tell(ended, wanted)
         if done % 100 == 0:
             _say(f"  {done} of {len(seeds)} histories, {failed} failed")
         late = wanted.until is not None and time.time() > wanted.until
-        if late and _FEWEST <= done < len(seeds):
+        if late and wanted.fewest <= done < len(seeds):
             _say(f"  no more than {done} of {len(seeds)}: their time is over")
             break
     seconds = time.monotonic() - began

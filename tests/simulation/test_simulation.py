@@ -8,7 +8,7 @@ import pytest
 
 from app.payments.models import Attempt
 from tests.simulation import __main__ as command
-from tests.simulation import history
+from tests.simulation import history, many
 from tests.simulation.world import World
 
 
@@ -50,15 +50,26 @@ def test_another_process_executes_the_same_statements() -> None:
 
 
 def test_no_further_history_is_begun_when_its_time_is_over(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(command, "_FEWEST", 2)
     for jobs in ("1", "2"):
-        asked = ["--seeds", "0:40", "--payments", "1", "--jobs", jobs]
+        asked = ["--seeds", "0:40", "--payments", "1", "--fewest", "2", "--jobs", jobs]
         assert command.main([*asked, "--until", "0"]) == 0
         said = capsys.readouterr().out
         assert "no more than 2 of 40" in said
         assert "2 passed, 0 failed" in said
+
+
+def test_what_fails_tells_the_line_that_plays_it_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = history.play(0, payments=1)
+    ended.violations = ["I4: charged twice"]
+    monkeypatch.setattr(many, "histories", lambda *_: iter([ended]))
+    assert command.main(["--payments", "1", "--database", "postgresql"]) == 1
+    said = capsys.readouterr().out
+    assert "I4: charged twice" in said
+    assert "--seed 0 --story --payments 1 --database postgresql" in said
 
 
 def test_an_attempt_that_leaves_its_graph_breaks_a_history() -> None:

@@ -8,6 +8,9 @@ from tests.simulation import history
 from tests.simulation.__main__ import _say
 from tests.simulation.many import program, quiet
 from tests.simulation.planted.bugs import BUGS
+from tests.simulation.planted.on_postgres import ON_POSTGRES
+from tests.simulation.postgres_store import PostgresStore
+from tests.simulation.sqlite_store import SqliteStore
 
 SEEDS = Path(__file__).with_name("seeds.json")
 WITHIN = 200
@@ -19,11 +22,15 @@ def caught(name: str, first: int | None, within: int) -> tuple[int, str] | None:
 
     Without the bug the same seed must hold, or it would have caught nothing.
     """
+    store = PostgresStore if name in ON_POSTGRES else SqliteStore
+    plant = ON_POSTGRES.get(name) or BUGS[name]
     seeds = ([] if first is None else [first]) + [s for s in range(within) if s != first]
     for seed in seeds:
-        with BUGS[name]():
-            ended = history.play(seed, payments=PAYMENTS)
-        if ended.violations and not history.play(seed, payments=PAYMENTS).violations:
+        with plant():
+            ended = history.play(seed, payments=PAYMENTS, make_store=store)
+        if not ended.violations:
+            continue
+        if not history.play(seed, payments=PAYMENTS, make_store=store).violations:
             return seed, ended.violations[0]
     return None
 
@@ -37,13 +44,13 @@ def main(arguments: list[str]) -> int:
     wanted = parser.parse_args(arguments)
     quiet()
     known: dict[str, int] = json.loads(SEEDS.read_text()) if SEEDS.exists() else {}
-    names = wanted.only.split(",") if wanted.only else list(BUGS)
+    names = wanted.only.split(",") if wanted.only else [*BUGS, *ON_POSTGRES]
     missed = 0
     for name in names:
         found = caught(name, known.get(name), wanted.within)
         if found is None:
             missed += 1
-            _say(f"NOT CAUGHT  {name}: {BUGS[name].__doc__}")
+            _say(f"NOT CAUGHT  {name}: {(BUGS | ON_POSTGRES)[name].__doc__}")
             continue
         _say(f"caught  {name:<26} seed {found[0]:<4} {found[1][:120]}")
         known[name] = found[0]

@@ -1,0 +1,172 @@
+"""Histories on PostgreSQL: its locks are real, its time is the world's."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from app import db
+from tests.simulation import history
+from tests.simulation.postgres_store import PostgresStore
+from tests.simulation.process import Process
+from tests.simulation.world import World
+
+_ROW = text("SELECT id FROM installation FOR UPDATE")
+
+
+def _advisory(number: int) -> Any:
+    return text(f"SELECT pg_advisory_xact_lock({number})")
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World("locks", make_store=PostgresStore)
+    yield made
+    made.close()
+
+
+def _play(world: World, play: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    world.loop.run_until_complete(world.outside(play()))
+
+
+async def _hold(process: Process, *statements: Any, pause: float) -> float:
+    """Execute statements in one transaction, with a pause after each; return when it ended."""
+    async with process.rt.sessions.begin() as session:
+        for statement in statements:
+            await session.execute(statement)
+            await asyncio.sleep(pause)
+    return process.world.loop.time()
+
+
+def _state(task: "asyncio.Task[float]") -> Any:
+    error = task.exception()
+    assert isinstance(error, DBAPIError)
+    return getattr(error.orig, "sqlstate", None), db.is_transient(error)
+
+
+def test_a_history_ends_with_every_invariant_held() -> None:
+    ended = history.play(3, payments=5, make_store=PostgresStore)
+    assert ended.violations == []
+    assert ended.faults >= history.FEWEST_FAULTS
+    assert ended.payments == 5
+
+
+def test_the_same_seed_executes_the_same_statements() -> None:
+    first, second = (history.play(7, payments=3, make_store=PostgresStore) for _ in range(2))
+    assert first.log == second.log
+    assert history.play(8, payments=3, make_store=PostgresStore).log != first.log
+
+
+def test_a_lock_is_waited_for_in_virtual_time(world: World) -> None:
+    async def play() -> None:
+        holder, other = world.spawn("api"), world.spawn("api")
+        first = holder.start(_hold(holder, _ROW, pause=1.5))
+        await asyncio.sleep(0.1)
+        second = other.start(_hold(other, _ROW, pause=0.0))
+        assert 1.5 < await first <= await second < 2.0
+
+    _play(world, play)
+
+
+def test_nobody_waits_for_a_lock_for_ever(world: World) -> None:
+    async def play() -> None:
+        holder, other = world.spawn("api"), world.spawn("api")
+        first = holder.start(_hold(holder, _ROW, pause=9.0))
+        await asyncio.sleep(0.1)
+        second = other.start(_hold(other, _ROW, pause=0.0))
+        await asyncio.wait({second})
+        assert 2.0 < world.loop.time() < 3.0
+        assert _state(second) == ("55P03", True)
+        await first
+
+    _play(world, play)
+
+
+def test_two_that_wait_for_each_other_are_told_apart(world: World) -> None:
+    async def play() -> None:
+        one, two = world.spawn("api"), world.spawn("api")
+        first = one.start(_hold(one, _advisory(1), _advisory(2), pause=0.5))
+        await asyncio.sleep(0.1)
+        second = two.start(_hold(two, _advisory(2), _advisory(1), pause=0.5))
+        await asyncio.wait({first, second})
+        assert _state(first) == ("40P01", True)
+        await second
+        assert world.loop.time() < 3.0
+
+    _play(world, play)
+
+
+def test_who_dies_lets_go_of_its_locks_and_who_waits_of_its_place(world: World) -> None:
+    async def play() -> None:
+        holder, waits, last = (world.spawn("api") for _ in range(3))
+        holder.start(_hold(holder, _ROW, pause=9.0))
+        await asyncio.sleep(0.1)
+        waits.start(_hold(waits, _ROW, pause=9.0))
+        await asyncio.sleep(0.1)
+        third = last.start(_hold(last, _ROW, pause=0.0))
+        await asyncio.sleep(0.1)
+        waits.crash()
+        await asyncio.sleep(0.1)
+        assert not third.done()
+        holder.crash()
+        assert await third < 1.0
+
+    _play(world, play)
+
+
+def test_who_is_cut_off_while_it_waits_holds_nothing(world: World) -> None:
+    async def play() -> None:
+        holder, other = world.spawn("api"), world.spawn("api")
+        first = holder.start(_hold(holder, _ROW, pause=1.0))
+        await asyncio.sleep(0.1)
+        second = other.start(_hold(other, _advisory(1), _ROW, pause=0.0))
+        await asyncio.sleep(0.1)
+        second.cancel()
+        await asyncio.wait({second})
+        assert second.cancelled()
+        assert await other.start(_hold(other, _advisory(1), pause=0.0)) < 1.0
+        await first
+
+    _play(world, play)
+
+
+def test_a_transaction_that_stands_still_is_ended_by_the_server(world: World) -> None:
+    async def play() -> None:
+        holder, other = world.spawn("api"), world.spawn("api")
+        first = holder.start(_hold(holder, _ROW, pause=0.2))
+        await asyncio.sleep(0.1)
+        holder.freeze(60.0)
+        await asyncio.sleep(9.5)
+        assert await other.start(_hold(other, _ROW, pause=0.0)) < 11.0
+        await asyncio.wait({first})
+        assert world.loop.time() >= 60.0
+        assert isinstance(first.exception(), DBAPIError)
+
+    _play(world, play)
+
+
+def test_the_servers_clock_is_the_worlds(world: World) -> None:
+    async def play() -> None:
+        process = world.spawn("api")
+
+        async def clock() -> Any:
+            async with process.rt.sessions.begin() as session:
+                return await session.scalar(text("SELECT statement_timestamp()"))
+
+        for jump in (0.0, 90_000.0):
+            world.loop.jump(jump)
+            assert abs(await process.start(clock()) - world.now()) < timedelta(milliseconds=1)
+
+    _play(world, play)
+
+
+def test_what_is_recorded_cannot_be_changed(world: World) -> None:
+    assert world.store.refuses("DELETE FROM installation WHERE id = 'nobody' AND 1 / 0 = 1")
+    assert not world.store.refuses("UPDATE installation SET id = 'other'")
+    assert world.rows("SELECT id, id = ? FROM installation", "sim_installation") == [
+        ("sim_installation", 1)
+    ]
