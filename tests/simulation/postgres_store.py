@@ -43,6 +43,8 @@ class PostgresStore:
 
     url = "postgresql+asyncpg:///simulated"
     idle_limit: float | None = _IDLE
+    # The longer a transaction lasts, the more of them meet.
+    paces: tuple[float, ...] = (1.0, 10.0, 40.0)
     _shared: AsyncEngine | None = None
     _server: str | None = None
     _numbers = itertools.count(1)

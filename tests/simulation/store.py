@@ -20,6 +20,8 @@ class Store(Protocol):
     url: str
     idle_limit: float | None
     """Seconds after which the server ends a transaction in which nothing happens."""
+    paces: tuple[float, ...]
+    """How many half milliseconds a statement takes in one history and another, on average."""
 
     def __init__(self, folder: Path) -> None:
         """Make it, in an empty folder if it has files."""

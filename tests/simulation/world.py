@@ -108,6 +108,7 @@ class World:
             second_person_above=10**12,  # The second admin has tests of his own.
         )
         self._quick = self.random.random() < 0.4  # Statements take no time at all.
+        self._pace = random.Random(f"{seed}:pace").choice(self.store.paces)
         self.book = Book(seed, self.now)
         self.book.later = self.later
         self.book.hit = self.faults.hit
@@ -139,7 +140,7 @@ class World:
 
     def latency(self) -> float:
         """Return how long a statement takes."""
-        return 0.0 if self._quick else self.random.expovariate(2000)
+        return 0.0 if self._quick else self.random.expovariate(2000) * self._pace
 
     def travel(self) -> float:
         """Return how long a message is on its way to another system."""
