@@ -29,12 +29,25 @@ _PROOFS = {
 }
 
 
+class Other(msgspec.Struct, frozen=True, kw_only=True):
+    """What the PSP shows in place of what was asked for; `most` is what could be booked of it."""
+
+    amount: int | None
+    currency: str | None
+    reference: str | None
+    ours: bool
+    done: bool
+    most: int
+
+
 def answers(kind: str, attempt_kind: str) -> tuple[str, ...]:
     """Return what a person may say about an item of a kind, about an attempt of a kind."""
     if kind == "unexpected_receipt":
         return ("refunded",)
     if kind == "mismatch" and attempt_kind in {"charge", "checkout"}:
         return ("refunded", "did_not_happen")
+    if kind == "mismatch" and attempt_kind in {"capture", "refund"}:
+        return ("happened", "otherwise", "did_not_happen")
     return ("happened", "did_not_happen")
 
 
@@ -60,6 +73,25 @@ def of_happened(attempt: Attempt, result: Result, *, named: str) -> Finding:
     if attempt.kind != "void" and (amount, result.currency) != (attempt.amount, attempt.currency):
         seen = money.text(amount or 0, result.currency or attempt.currency)
         return Finding(agrees=False, words=f"{said} But it is about {seen}.")
+    return Finding(agrees=True, words=said)
+
+
+def of_otherwise(attempt: Attempt, other: Other | None, *, named: str) -> Finding:
+    """Tell whether an object that a person named is ours, done, and of an amount to book."""
+    if other is None or named != other.reference:
+        return Finding(agrees=False, words=f"The PSP does not show {named[:80]} for this.")
+    if not other.ours:
+        return Finding(agrees=False, words="The PSP says: it belongs to something else.")
+    if not other.done or not other.amount:
+        return Finding(agrees=False, words="The PSP says: no money has moved by it.")
+    said = f"The PSP says: {money.text(other.amount, other.currency or attempt.currency)}."
+    if other.currency != attempt.currency:
+        return Finding(agrees=False, words=f"{said} That is another currency.")
+    if other.amount == attempt.amount:
+        return Finding(agrees=False, words=f"{said} That is what we asked for.")
+    if other.amount > other.most:
+        most = money.text(other.most, attempt.currency)
+        return Finding(agrees=False, words=f"{said} At most {most} can be booked.")
     return Finding(agrees=True, words=said)
 
 

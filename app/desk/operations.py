@@ -16,7 +16,7 @@ from app.runtime import Runtime
 
 SETTLE, LOOK = "desk.settle", "desk.look"
 SHORTEST_REASON, LONGEST_REASON, LONGEST_ID = 10, 1000, 255
-_NEEDS_ID = frozenset({"happened", "refunded"})
+_NEEDS_ID = frozenset({"happened", "otherwise", "refunded"})
 
 
 class ReviewUnknown(NotFound):

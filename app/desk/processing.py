@@ -7,8 +7,10 @@ from app import jobs
 from app.desk import operations
 from app.desk.finding import (
     Finding,
+    Other,
     of_did_not_happen,
     of_happened,
+    of_otherwise,
     of_refunded,
 )
 from app.jobs import Claim, Postpone
@@ -18,7 +20,9 @@ from app.payments.change import Change, lock
 from app.payments.models import Attempt
 from app.payments.processing import backoff, call
 from app.payments.queries import is_suspended
-from app.payments.receipts import return_suspended
+from app.payments.receipts import paid, return_suspended
+from app.payments.refunding import adopt
+from app.psp.gates import LOOKUP
 from app.psp.port import FAILED_LOOKS, RefundSeen, Result
 from app.reviews.models import Review
 from app.runtime import Runtime
@@ -26,6 +30,7 @@ from app.runtime import Runtime
 _SILENT = "The PSP does not answer; the decision waits."
 _HOW = {
     "happened": "Recorded as happened, as the PSP confirmed.",
+    "otherwise": "Recorded with the amount that the PSP shows.",
     "did_not_happen": "Closed as not happened, as the PSP confirmed.",
     "refunded": "The money went back at the PSP.",
 }
@@ -52,7 +57,7 @@ async def settle(rt: Runtime, job: Claim) -> None:
     result, duration = await call(rt, asked.step)
     refunds: list[RefundSeen] | Result = []
     if asked.refunds_of is not None:
-        refunds = await rt.psp(asked.step.connection_id).look_up_refunds(asked.refunds_of)
+        refunds = await _refunds(rt, asked.step.connection_id, asked.refunds_of)
 
     async def finish(session: AsyncSession) -> bool:
         change = await lock(session, rt, payment_id=asked.step.payment_id)
@@ -70,13 +75,18 @@ async def settle(rt: Runtime, job: Claim) -> None:
             review.looked_at = rt.clock()
             finding = await _compare(change, review, attempt, result, refunds)
             review.finding = finding.words[:500]
-            await _follow(change, review, attempt, result, finding)
+            await _follow(change, review, attempt, result, finding, refunds)
             await change.save()
         await jobs.finish(session, job=job, now=rt.clock())
         return True
 
     if not await rt.sessions.run(finish):
         raise Postpone(backoff(rt, job.tries, cap=300.0, at_least=5.0), _SILENT)
+
+
+async def _refunds(rt: Runtime, connection_id: str, reference: str) -> list[RefundSeen] | Result:
+    adapter = rt.psp(connection_id)
+    return await rt.gates.through(connection_id, LOOKUP, lambda: adapter.look_up_refunds(reference))
 
 
 def _is_on(review: Review, version: int) -> bool:
@@ -95,8 +105,10 @@ async def _start(session: AsyncSession, rt: Runtime, review_id: str, version: in
     if review.decision == "happened":
         step.reference = review.evidence
     await change.save()
-    refunded = review.decision == "refunded"
-    return _Asked(step, review.reference if refunded else None)
+    if review.decision == "refunded":
+        return _Asked(step, review.reference)
+    otherwise = review.decision == "otherwise" and attempt.kind == "refund"
+    return _Asked(step, change.payment.psp_reference if otherwise else None)
 
 
 async def _compare(
@@ -113,13 +125,61 @@ async def _compare(
         if not await is_suspended(change.session, review.reference):
             return Finding(agrees=False, words="No money of this is held apart.")
         return of_refunded(refunds, named=named, amount=review.amount, currency=review.currency)
+    if review.decision == "otherwise":
+        other = await _other(change, attempt, result, refunds, named)
+        return of_otherwise(attempt, other, named=named)
     window = change.rt.psp(attempt.connection_id).key_window
     ends = (attempt.first_sent_at or attempt.created_at) + window
     return of_did_not_happen(result, now=change.now, key_ends=ends)
 
 
+async def _other(
+    change: Change,
+    attempt: Attempt,
+    result: Result,
+    refunds: list[RefundSeen] | Result,
+    named: str,
+) -> Other | None:
+    """Return what the PSP shows of a capture, or of the refund that a person named."""
+    payment = change.payment
+    ours = await attempts.installation_of(change.session, change.rt)
+    if attempt.kind == "refund":
+        one = _named(refunds, named)
+        if one is None:
+            return None
+        return Other(
+            amount=one.amount,
+            currency=one.currency,
+            reference=one.psp_reference,
+            ours=(one.installation, one.attempt_id) == (ours, attempt.id),
+            done=one.status == "succeeded",
+            most=payment.amount_captured - payment.amount_refunded + attempt.amount,
+        )
+    return Other(
+        amount=result.amount_captured,
+        currency=result.currency,
+        reference=result.psp_reference,
+        # It acts on the object that another attempt made.
+        ours=result.installation == ours
+        and result.psp_reference == payment.psp_reference
+        and result.livemode in {None, attempt.livemode},
+        done=result.cls in {"succeeded", "mismatch"},
+        most=payment.amount,
+    )
+
+
+def _named(refunds: list[RefundSeen] | Result, named: str) -> RefundSeen | None:
+    seen = refunds if isinstance(refunds, list) else []
+    return next((one for one in seen if one.psp_reference == named), None)
+
+
 async def _follow(
-    change: Change, review: Review, attempt: Attempt, result: Result, finding: Finding
+    change: Change,
+    review: Review,
+    attempt: Attempt,
+    result: Result,
+    finding: Finding,
+    refunds: list[RefundSeen] | Result,
 ) -> None:
     rt, session = change.rt, change.session
     if not finding.agrees:
@@ -128,7 +188,8 @@ async def _follow(
         if review.decision == "did_not_happen":
             await outcomes.apply(change, attempt, result, found=True)
         return
-    if review.amount > rt.settings.second_person_above and review.second_by is None:
+    weighs = max(review.amount, attempt.amount)
+    if weighs > rt.settings.second_person_above and review.second_by is None:
         review.stage, review.version = "second", review.version + 1
         return
     # Closed before its effects, so that these do not close it as settled by themselves.
@@ -140,6 +201,21 @@ async def _follow(
             await resolving.did_not_happen(change, attempt, code="refunded_at_psp")
     elif review.decision == "did_not_happen":
         await resolving.did_not_happen(change, attempt, code="not_charged")
+    elif review.decision == "otherwise":
+        await _as_it_is(change, attempt, result, _named(refunds, review.evidence or ""))
     else:
         attempt.state = "unknown"
         await outcomes.apply(change, attempt, result, found=True)
+
+
+async def _as_it_is(
+    change: Change, attempt: Attempt, result: Result, refund: RefundSeen | None
+) -> None:
+    """Record a capture or refund of another amount than was asked for."""
+    if refund is None:
+        await paid(change, attempt, result)
+        return
+    # What was set aside for it goes back first, and what the PSP paid is taken as one of its own.
+    await resolving.did_not_happen(change, attempt, code="other_amount")
+    if not await adopt(change, refund, disowned=True):
+        raise RuntimeError(f"the refund {refund.psp_reference} found room and then none")

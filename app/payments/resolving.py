@@ -30,6 +30,7 @@ _NOT_CHARGED = "The PSP confirms that nobody was charged. Start a new payment."
 _GONE = "The PSP does not know it, and its key is too old to be sent again. Compare the records."
 _CLOSED_BY_PEOPLE = {
     "not_charged": _NOT_CHARGED,
+    "other_amount": "The PSP paid another amount than was asked for, which is recorded instead.",
     "refunded_at_psp": "What the PSP took did not fit, and went back to the customer.",
 }
 _WORK = {"capture": "payments.capture", "void": "payments.void"}
@@ -231,7 +232,7 @@ async def _not_charged(change: Change, attempt: Attempt, result: Result) -> Ruli
 async def did_not_happen(change: Change, attempt: Attempt, *, code: str) -> None:
     """End an attempt of which people and the PSP agree that it has had no lasting effect.
 
-    `code` is what the payment's or refund's failure says: not_charged, refunded_at_psp.
+    `code` is what the payment's failure says: not_charged, other_amount, refunded_at_psp.
     """
     none = Result(cls="declined", code=code, message=_CLOSED_BY_PEOPLE[code])
     payment = change.payment

@@ -32,7 +32,7 @@ class Review(db.Base):
     reference: Mapped[str | None] = mapped_column(String(255))  # The PSP's object, if known.
     why: Mapped[str] = mapped_column(String(500))
     suggestion: Mapped[str] = mapped_column(String(20))  # compare, refund_at_psp
-    decision: Mapped[str | None] = mapped_column(String(20))  # happened did_not_happen refunded
+    decision: Mapped[str | None] = mapped_column(String(20))  # See `desk.finding`.
     evidence: Mapped[str | None] = mapped_column(String(255))  # The PSP's id that was named.
     reason: Mapped[str | None] = mapped_column(Text)
     decided_by: Mapped[str | None] = mapped_column(_ID)

@@ -42,6 +42,12 @@ async def decide(
         )
 
 
+async def answer_second(rt: Runtime, actor: Actor, act: Any = operations.agree) -> None:
+    current = await the_item(rt)
+    async with rt.sessions.begin() as session:
+        await act(session, rt=rt, actor=actor, review_id=current.id, version=current.version)
+
+
 async def audited(rt: Runtime) -> list[str]:
     async with rt.sessions.read() as session:
         query = select(AuditRow).where(AuditRow.action.like("review.%")).order_by(AuditRow.id)
@@ -181,18 +187,13 @@ async def test_above_the_limit_a_second_person_must_agree(
     assert (item.state, item.stage) == ("open", "second")
     assert (await story.get_refund(refund_id)).status == "pending"
 
-    async def answer(actor: Actor, act: Any = operations.agree) -> None:
-        current = await the_item(rt)
-        async with rt.sessions.begin() as session:
-            await act(session, rt=rt, actor=actor, review_id=current.id, version=current.version)
-
     with pytest.raises(SamePerson):
-        await answer(ADA)
-    await answer(BEA, operations.take_back)
+        await answer_second(rt, ADA)
+    await answer_second(rt, BEA, operations.take_back)
     assert (await the_item(rt)).stage is None
     await decide(rt, await the_item(rt), "did_not_happen")
     await story.hurry()
-    await answer(BEA)
+    await answer_second(rt, BEA)
     await story.hurry()
     item = await the_item(rt)
     assert (item.state, item.second_name) == ("closed", "bea@example.com")

@@ -36,6 +36,7 @@ KINDS = {
 }
 _CHOICES = {
     "happened": "It happened at the PSP",
+    "otherwise": "It happened with another amount",
     "did_not_happen": "It did not happen",
     "refunded": "The money was refunded at the PSP",
 }
@@ -212,7 +213,7 @@ def _shown(request: Req, viewer: Viewer, item: Item, moments: Sequence[Moment]) 
         moments=list(moments),
         address=f"{BASE}/{review.id}",
         mine=review.decided_by == viewer.user_id,
-        needs_second=review.amount > rt.settings.second_person_above,
+        needs_second=max(review.amount, attempt.amount) > rt.settings.second_person_above,
     )
 
 

@@ -1,0 +1,204 @@
+"""F21: what was captured or refunded of another amount is booked so, by a person's word."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from app.payments.models import Refund
+from app.psp.port import RefundSeen, Result
+from app.runtime import Runtime
+from tests.desk.test_desk import BEA, answer_second, decide, suspense, the_item
+from tests.payments.story import Story
+from tests.support.psp import BookPsp, Charge
+
+
+def _otherwise(psp: BookPsp, wanted: str, amount: int) -> None:
+    """Have the PSP do another amount than it is asked for."""
+    other = psp.send
+
+    async def send(step: str, *args: Any, **fields: Any) -> Any:
+        answer = await other(step, *args, **fields)
+        (request,) = args
+        if step != wanted or request.kind not in {"capture", "refund"}:
+            return answer
+        (charge,) = psp.charges.values()
+        if request.kind == "capture":
+            charge.captured = answer.amount_captured = amount
+        else:
+            ((name, seen),) = charge.refunds.items()
+            changed = RefundSeen(
+                psp_reference=name,
+                amount=amount,
+                currency=seen.currency,
+                status="succeeded",
+                attempt_id=seen.attempt_id,
+                installation=seen.installation,
+            )
+            charge.refunds = {name: changed}
+            answer.amount = amount
+        return answer
+
+    psp.send = send  # type: ignore[method-assign] # In front of the book.
+
+
+async def _captured(
+    rt: Runtime, psp: BookPsp, taken: int, asked: int = 10_000
+) -> tuple[Story, str, Charge]:
+    """A hold of 10,000 of which the PSP took another amount than it was asked for."""
+    story = await Story.begin(rt, psp)
+    held = await story.charge(capture_method="manual")
+    _otherwise(psp, "capture", taken)
+    await story.capture(held.id, asked)
+    await story.hurry()
+    assert (await story.get(held.id)).status_reason == "held_for_review"
+    (charge,) = psp.charges.values()
+    return story, held.id, charge
+
+
+async def _refunded(rt: Runtime, psp: BookPsp, paid_back: int) -> tuple[Story, str, str]:
+    """A refund of 1,000 of which the PSP paid another amount."""
+    story = await Story.begin(rt, psp, fee_basis_points=290, fee_fixed=25)
+    paid = await story.charge()
+    _otherwise(psp, "create", paid_back)
+    refund = await story.refund(paid.id, 1_000)
+    await story.hurry()
+    assert (await story.get_refund(refund.id)).status_reason == "held_for_review"
+    (charge,) = psp.charges.values()
+    return story, refund.id, next(iter(charge.refunds))
+
+
+@pytest.mark.parametrize(("asked", "taken"), [(10_000, 9_000), (4_000, 10_000)])
+async def test_a_capture_of_another_amount_is_booked_as_it_was_taken(
+    rt: Runtime, psp: BookPsp, asked: int, taken: int
+) -> None:
+    story, payment_id, charge = await _captured(rt, psp, taken, asked)
+    await decide(rt, await the_item(rt), "otherwise", charge.id)
+    await story.hurry()
+    paid = await story.get(payment_id)
+    assert (paid.status, paid.amount_captured) == ("succeeded", taken)
+    item = await the_item(rt)
+    assert (item.state, item.closed_how) == (
+        "closed",
+        "Recorded with the amount that the PSP shows.",
+    )
+    assert (await suspense(rt), psp.total()) == (0, taken)
+    await story.end()
+
+
+@pytest.mark.parametrize("paid_back", [400, 2_500])
+async def test_a_refund_of_another_amount_is_booked_as_it_was_paid(
+    rt: Runtime, psp: BookPsp, paid_back: int
+) -> None:
+    story, refund_id, name = await _refunded(rt, psp, paid_back)
+    await decide(rt, await the_item(rt), "otherwise", name)
+    await story.hurry()
+    ours = await story.get_refund(refund_id)
+    assert ours.status == "failed"
+    assert ours.failure is not None
+    assert "another amount" in (ours.failure.message or "")
+    async with rt.sessions.read() as session:
+        (made,) = await session.scalars(select(Refund).where(Refund.psp_reference == name))
+    assert (made.amount, made.status, made.source) == (paid_back, "succeeded", "psp")
+    assert (await story.get(ours.payment)).amount_refunded == paid_back
+    assert (await the_item(rt)).state == "closed"
+    assert psp.total() == 10_000 - paid_back
+    await story.hurry()  # Whatever still speaks of it, it is booked once.
+    assert (await story.get(ours.payment)).amount_refunded == paid_back
+    await story.end()
+
+
+async def test_above_the_limit_another_amount_needs_a_second_person_as_well(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """Also where little was taken of much."""
+    story = await Story.begin(rt, psp)
+    held = await story.charge(200_000, capture_method="manual")
+    _otherwise(psp, "capture", 90_000)
+    await story.capture(held.id)
+    await story.hurry()
+    (charge,) = psp.charges.values()
+    await decide(rt, await the_item(rt), "otherwise", charge.id)
+    await story.hurry()
+    assert (await the_item(rt)).stage == "second"
+    assert (await story.get(held.id)).amount_captured == 0
+    await answer_second(rt, BEA)
+    await story.hurry()
+    assert (await story.get(held.id)).amount_captured == 90_000
+    await story.end()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, "does not show"),
+        ({"captured": 10_000}, "what we asked for"),
+        ({"captured": 10_001}, "can be booked"),
+        ({"captured": 0}, "no money has moved"),
+        ({"installation": "ins_other"}, "something else"),
+        ({"currency": "usd"}, "another currency"),
+    ],
+)
+async def test_another_amount_is_booked_only_of_what_is_surely_ours(
+    rt: Runtime, psp: BookPsp, change: dict[str, Any], words: str
+) -> None:
+    story, payment_id, charge = await _captured(rt, psp, 9_000)
+    for name, value in change.items():
+        setattr(charge, name, value)
+    named = charge.id if change else "pi_of_somebody_else"
+    await decide(rt, await the_item(rt), "otherwise", named)
+    await story.hurry()
+    item = await the_item(rt)
+    assert (item.state, item.stage) == ("open", None)
+    assert words in (item.finding or "")
+    assert (await story.get(payment_id)).amount_captured == 0
+    await story.end()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"psp_reference": "re_other"}, "does not show"),
+        ({"status": "pending"}, "no money has moved"),
+        ({"attempt_id": "att_other"}, "something else"),
+        ({"amount": 10_001}, "can be booked"),
+    ],
+)
+async def test_another_refund_is_booked_only_when_it_is_surely_ours(
+    rt: Runtime, psp: BookPsp, change: dict[str, Any], words: str
+) -> None:
+    story, refund_id, name = await _refunded(rt, psp, 400)
+    await decide(rt, await the_item(rt), "otherwise", name)
+    (charge,) = psp.charges.values()
+    seen = charge.refunds[name]
+    for field, value in change.items():
+        setattr(seen, field, value)
+    await story.hurry()
+    item = await the_item(rt)
+    assert (item.state, item.stage) == ("open", None)
+    assert words in (item.finding or "")
+    assert (await story.get_refund(refund_id)).status == "pending"
+    await story.end()
+
+
+async def test_the_list_of_refunds_passes_the_gate_and_is_waited_for(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    story, refund_id, name = await _refunded(rt, psp, 400)
+    asked: list[str] = []
+    through = rt.gates.through
+
+    async def shut(connection_id: str, operation: str, send: Any, **how: Any) -> Any:
+        if "look_up_refunds" in send.__code__.co_names and not asked:
+            asked.append(operation)
+            return Result(cls="not_sent", turned_away=True)
+        return await through(connection_id, operation, send, **how)
+
+    rt.gates.through = shut  # type: ignore[method-assign] # In front of the gate.
+    await decide(rt, await the_item(rt), "otherwise", name)
+    await story.hurry()
+    assert asked == ["lookup"]
+    assert (await the_item(rt)).stage == "looking"
+    await story.hurry()
+    assert (await story.get_refund(refund_id)).status == "failed"
+    await story.end()
