@@ -154,14 +154,15 @@ async def _settled(rt: Runtime, show: Any, payment_id: str, seconds: int) -> Pay
 async def get_payment(request: ApiRequest, payment_id: FromPath[str]) -> Response[bytes]:
     """Return a payment.
 
-    Reading one whose outcome is unknown brings the next look at the PSP forward.
+    Reading one whose outcome is unknown, or that is being canceled, brings the next look at the PSP
+    forward.
     """
     rt, identity = runtime(request), identity_of(request)
     query = read_query(request, GetPayment)
     show = _shower(rt, identity, expand=bool(query.expand))
     async with rt.sessions.read() as session:
         shape = await show(session, path_id(payment_id, "pay"))
-    if shape.status_reason == "outcome_unknown":
+    if shape.status_reason in {"outcome_unknown", "canceling"}:
         await look_soon(request, shape.id)
     return shaped(shape)
 
@@ -256,21 +257,29 @@ async def capture_payment(
 ) -> Response[bytes]:
     """Take the money that is held, or part of it; the rest of the authorization is released."""
     rt, identity, actor = runtime(request), identity_of(request), actor_of(request)
-    checked = path_id(payment_id, "pay")
+    checked, busy = path_id(payment_id, "pay"), False
 
     async def work(session: AsyncSession, _: Claim | None) -> tuple[str, Any]:
-        shape = await operations.request_capture(
-            session,
-            rt=rt,
-            actor=actor,
-            merchant_id=identity.merchant_id,
-            livemode=identity.livemode,
-            payment_id=checked,
-            amount=data.amount,
-        )
+        nonlocal busy
+        try:
+            shape = await operations.request_capture(
+                session,
+                rt=rt,
+                actor=actor,
+                merchant_id=identity.merchant_id,
+                livemode=identity.livemode,
+                payment_id=checked,
+                amount=data.amount,
+            )
+        except PaymentBusy:
+            busy = True
+            raise
         return checked, shape
 
-    return await _act(request, work, status=200)
+    answer = await _act(request, work, status=200)
+    if busy:
+        await look_soon(request, checked)  # Whoever asks again finds more known.
+    return answer
 
 
 @post(

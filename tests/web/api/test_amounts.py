@@ -1,11 +1,12 @@
 """Amounts that the PSP cannot take, and payments that are busy, are refused when asked for."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
-from app.payments.models import Payment, Refund
+from app.payments.models import Payment, PspCall, Refund
 from app.runtime import Runtime
 from tests.support.invariants import check_invariants
 from tests.support.psp import BookPsp
@@ -74,3 +75,46 @@ async def test_a_payment_that_is_being_worked_on_takes_no_second_capture(
     found = (await api.get(f"{PATH}/{held['id']}")).json()
     assert (found["status"], found["amount_captured"]) == ("succeeded", 5_000)
     await check_invariants(rt)
+
+
+async def test_who_asks_for_more_than_is_known_brings_the_next_look_forward(
+    api: Api, psp: BookPsp, rt: Runtime
+) -> None:
+    held = await api.create(5_000, capture_method="manual", payment_method="pm_card_visa")
+    await api.runner.drain()
+    path = f"{PATH}/{held['id']}"
+    psp.script.append("lost")
+    await api.post(f"{path}/capture")
+    await api.runner.drain()
+    await api.runner.drain()
+    assert not _looks(psp)  # The first is due in a few seconds.
+    problem(await api.post(f"{path}/capture"), 409, "payment_busy")
+    await api.runner.drain()
+    assert _looks(psp) == 1
+    assert (await api.get(path)).json()["status"] == "succeeded"
+    await check_invariants(rt)
+
+
+async def test_reading_what_is_being_canceled_brings_the_next_look_forward(
+    api: Api, psp: BookPsp, rt: Runtime
+) -> None:
+    psp.script.extend(["ok", "lost"])
+    made = await api.create(5_000, payment_method="pm_card_visa")
+    path = f"{PATH}/{made['id']}"
+    await api.runner.drain()
+    psp.looks.append("lost")
+    assert (await api.post(f"{path}/cancel")).json()["status_reason"] == "canceling"
+    await api.runner.drain()
+    assert _looks(psp) == 1  # Which nobody answered.
+    async with rt.sessions.begin() as session:  # It was a minute ago.
+        back = rt.clock() - timedelta(minutes=1)
+        await session.execute(update(PspCall).values(started_at=back))
+    await api.get(path)
+    await api.runner.drain()
+    assert _looks(psp) == 2
+    assert (await api.get(path)).json()["status"] == "succeeded"
+    await check_invariants(rt)
+
+
+def _looks(psp: BookPsp) -> int:
+    return [step for step, _, _ in psp.requests].count("lookup")
