@@ -18,7 +18,7 @@ _SOURCES = ("app", "web", "workers", "migrations", "tests", "e2e")
 # Of each run; more of both by hand, see the README. What plays whole lives has a part of its own:
 # it has a database of its own, and playing it twice would tell nothing.
 _HISTORIES = 1000
-_ON_POSTGRES = 30
+_ON_POSTGRES, _EVERY = 30, 25
 # A whole run takes about 45 minutes at most: a slow machine plays fewer histories and kills less,
 # and says so.
 _WHOLE = 43 * 60.0  # What has begun by then is ended.
@@ -133,9 +133,10 @@ def _postgres(select: str | None) -> Part:
     which = ["--database", "postgres", "--only-database"]
     suite = _pytest(select, "tests", _NO_LIVES, *which, *_workers())
     itself = _pytest(select, _LIVES_ON_POSTGRES)
-    lives = ["python", "-m", "tests.simulation", "--database", "postgresql"]
-    lives += ["--seeds", f"0:{_ON_POSTGRES}", "--jobs", _workers()[1]]
-    commands = [suite, itself] if select else [suite, itself, lives]
+    here = ["--database", "postgresql", "--jobs", _workers()[1]]
+    sweep = ["python", "-m", "tests.simulation.sweep", *here, "--every", f"{_EVERY}"]
+    lives = ["python", "-m", "tests.simulation", *here, "--seeds", f"0:{_ON_POSTGRES}"]
+    commands = [suite, itself] if select else [suite, itself, sweep, lives]
     missing = postgres.why_missing()
     return Part("postgres", commands, missing=missing, environment=_in_memory())
 

@@ -19,7 +19,7 @@ from tests.simulation.__main__ import _say
 from tests.simulation.failing import Place, waits_at
 from tests.simulation.history import History
 from tests.simulation.loop import Owner
-from tests.simulation.many import pool, program, quiet
+from tests.simulation.many import STORES, pool, program, quiet
 from tests.simulation.process import Process
 from tests.simulation.shops import Shop
 
@@ -30,8 +30,10 @@ _MOST = 3000
 class Cut(History):
     """Plays one flow and cuts it at its nth point: a step of a task, or a statement to fail."""
 
-    def __init__(self, flow: str, kind: str, where: str, nth: int) -> None:
-        super().__init__(0)
+    def __init__(
+        self, flow: str, kind: str, where: str, nth: int, *, database: str = "sqlite"
+    ) -> None:
+        super().__init__(0, make_store=STORES[database])
         self.flow, self.kind, self.where, self.nth = flow, kind, where, nth
         self.world.faults.rates = {}
         self.world.workers = 1
@@ -167,22 +169,29 @@ FLOWS: dict[str, Callable[[Cut, Shop], Coroutine[Any, Any, None]]] = {
 }
 
 
-def places(flow: str, kind: str, where: str) -> list[int]:
+def places(flow: str, kind: str, where: str, *, database: str = "sqlite") -> list[int]:
     """Return when a flow first comes to each await; nothing is cut. Raises RuntimeError."""
-    whole = Cut(flow, kind, where, 0)
+    whole = Cut(flow, kind, where, 0, database=database)
     if violations := whole.run():
         raise RuntimeError(f"{flow} does not hold by itself: {violations}")
     return sorted(whole.first.values())
 
 
 def sweep(
-    flow: str, kind: str, where: str, *, every: int = 1, again: bool = False
+    flow: str,
+    kind: str,
+    where: str,
+    *,
+    every: int = 1,
+    again: bool = False,
+    database: str = "sqlite",
 ) -> tuple[int, list[str]]:
     """Cut a flow at each await in a kind of process; return how many, and what does not hold."""
     bad: list[str] = []
-    points = (range(1, _MOST) if again else places(flow, kind, where))[::every]
+    found = range(1, _MOST) if again else places(flow, kind, where, database=database)
+    points = found[::every]
     for count, nth in enumerate(points):
-        one = Cut(flow, kind, where, nth)
+        one = Cut(flow, kind, where, nth, database=database)
         bad += [f"{flow} {kind} {where} {nth}: {violation}" for violation in one.run()]
         if not one.was_cut and again:
             return count, bad
@@ -193,8 +202,8 @@ def sweep(
     return len(points), bad
 
 
-def _sweep(part: tuple[str, str, str], *, every: int, again: bool) -> tuple[int, list[str]]:
-    return sweep(*part, every=every, again=again)
+def _sweep(part: tuple[str, str, str], **how: Any) -> tuple[int, list[str]]:
+    return sweep(*part, **how)
 
 
 def main(arguments: list[str]) -> int:
@@ -205,12 +214,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--again", action="store_true", help="each time, not only the first")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--database", choices=sorted(STORES), default="sqlite")
     wanted = parser.parse_args(arguments)
     quiet()
     began, points, failed = time.monotonic(), 0, 0
     parts = list(product(wanted.flows.split(","), wanted.kinds.split(","), ("api", "worker")))
-    with pool(wanted.jobs) as processes:
-        swept = processes.map(partial(_sweep, every=wanted.every, again=wanted.again), parts)
+    how = {"every": wanted.every, "again": wanted.again, "database": wanted.database}
+    with pool(wanted.jobs, wanted.database) as processes:
+        swept = processes.map(partial(_sweep, **how), parts)
         for (flow, kind, where), (count, bad) in zip(parts, swept, strict=True):
             points += count
             failed += len({line.partition(": ")[0] for line in bad})

@@ -13,6 +13,7 @@ from app import db
 from tests.simulation import history
 from tests.simulation.postgres_store import PostgresStore
 from tests.simulation.process import Process
+from tests.simulation.sweep import KINDS, Cut, places
 from tests.simulation.world import World
 
 _ROW = text("SELECT id FROM installation FOR UPDATE")
@@ -59,6 +60,16 @@ def test_the_same_seed_executes_the_same_statements() -> None:
     first, second = (history.play(7, payments=3, make_store=PostgresStore) for _ in range(2))
     assert first.log == second.log
     assert history.play(8, payments=3, make_store=PostgresStore).log != first.log
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_flow_that_is_cut_anywhere_ends_known_and_once(kind: str) -> None:
+    """Accepting is one statement here, unlike on SQLite. F01, F02, F03, F05, F06, F07."""
+    for where in ("api", "worker"):
+        points = places("charge", kind, where, database="postgresql")
+        one = Cut("charge", kind, where, points[len(points) // 2], database="postgresql")
+        assert one.run() == [], f"charge {kind} {where}"
+        assert one.was_cut
 
 
 def test_a_lock_is_waited_for_in_virtual_time(world: World) -> None:
