@@ -18,7 +18,8 @@ from app.payments.states import FINAL, RISK_REFUSED
 from app.risk.models import RiskCheck
 from app.runtime import Runtime
 from app.secrets import same
-from web.deps import look_soon, runtime
+from web.deps import runtime
+from web.looking import look_soon
 from web.render import is_fragment, render
 
 Asked = Request[Any, Any, Any]

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Hashable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, TypeVar, cast, get_args, get_origin
 from urllib.parse import parse_qsl
@@ -14,7 +14,6 @@ from litestar.types import Empty, Scope
 
 from app.errors import FieldError, Invalid, NotFound, Problem, Refused
 from app.ids import is_id
-from app.janitor import processing as janitor
 from app.logging import passes_luhn
 from app.runtime import Runtime
 
@@ -25,8 +24,6 @@ MAX_FIELDS = 256
 _TOO_DEEP = f"The body is nested deeper than {MAX_DEPTH} levels."
 API_BODY_BYTES = 65_536
 EVENT_BODY_BYTES = 262_144
-_HURRY_EVERY = timedelta(seconds=10)
-_HURRIED_KEPT = 10_000
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _DIGITS = re.compile(
@@ -382,19 +379,3 @@ def utc(moment: datetime | None) -> datetime | None:
     except OverflowError:
         # In UTC it would lie outside of the calendar; as a bound the calendar's edge is as good.
         return moment.replace(tzinfo=UTC)
-
-
-async def look_soon(connection: Any, payment_id: str) -> None:
-    """Bring the next look at a payment's outcome forward, at most once in 10 s a process."""
-    rt = runtime(connection)
-    hurried: dict[str, datetime] = connection.app.state.hurried
-    now = rt.clock()
-    last = hurried.pop(payment_id, None)
-    if last is not None and now - last < _HURRY_EVERY:
-        hurried[payment_id] = last
-        return
-    hurried[payment_id] = now
-    if len(hurried) > _HURRIED_KEPT:
-        hurried.pop(next(iter(hurried)))
-    async with rt.sessions.begin() as session:
-        await janitor.hurry(session, ids=rt.ids, rt=rt, payment_id=payment_id)

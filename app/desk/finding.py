@@ -56,6 +56,7 @@ class Finding(msgspec.Struct, frozen=True):
 
     agrees: bool
     words: str
+    amount: int | None = None  # What is booked, where that is not what was asked for.
 
 
 def of_happened(attempt: Attempt, result: Result, *, named: str) -> Finding:
@@ -92,7 +93,7 @@ def of_otherwise(attempt: Attempt, other: Other | None, *, named: str) -> Findin
     if other.amount > other.most:
         most = money.text(other.most, attempt.currency)
         return Finding(agrees=False, words=f"{said} At most {most} can be booked.")
-    return Finding(agrees=True, words=said)
+    return Finding(agrees=True, words=said, amount=other.amount)
 
 
 def of_did_not_happen(result: Result, *, now: datetime, key_ends: datetime) -> Finding:

@@ -117,10 +117,12 @@ async def close(session: AsyncSession, *, rt: Runtime, review: Review, how: str)
 
 
 async def look(session: AsyncSession, *, rt: Runtime, review_id: str) -> None:
-    """Have a worker ask the PSP now. Raises ReviewUnknown."""
+    """Have a worker ask the PSP now. Raises ReviewUnknown, ReviewChanged."""
     review = await session.get(Review, review_id)
     if review is None:
         raise ReviewUnknown("There is no such review item.")
+    if review.state != "open":
+        raise ReviewChanged("This is closed; nothing is left to ask.")
     await _enqueue(session, rt, review, LOOK, {"attempt_id": review.attempt_id}, review.id)
 
 

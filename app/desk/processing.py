@@ -22,6 +22,7 @@ from app.payments.processing import backoff, call
 from app.payments.queries import is_suspended
 from app.payments.receipts import paid, return_suspended
 from app.payments.refunding import adopt
+from app.payments.states import FINAL, OTHER_AMOUNT
 from app.psp.gates import LOOKUP
 from app.psp.port import FAILED_LOOKS, RefundSeen, Result
 from app.reviews.models import Review
@@ -75,7 +76,9 @@ async def settle(rt: Runtime, job: Claim) -> None:
             review.looked_at = rt.clock()
             finding = await _compare(change, review, attempt, result, refunds)
             review.finding = finding.words[:500]
-            await _follow(change, review, attempt, result, finding, refunds)
+            await _follow(change, review, attempt, result, finding)
+            if finding.amount is not None and review.state == "closed":
+                await _as_it_is(change, attempt, result, _named(refunds, review.evidence or ""))
             await change.save()
         await jobs.finish(session, job=job, now=rt.clock())
         return True
@@ -150,7 +153,9 @@ async def _other(
         return Other(
             amount=one.amount,
             currency=one.currency,
-            reference=one.psp_reference,
+            # Another refund that names this attempt is taken as one made by hand, when it is known
+            # which of them is the attempt's own.
+            reference=attempt.psp_reference or result.psp_reference,
             ours=(one.installation, one.attempt_id) == (ours, attempt.id),
             done=one.status == "succeeded",
             most=payment.amount_captured - payment.amount_refunded + attempt.amount,
@@ -163,7 +168,7 @@ async def _other(
         ours=result.installation == ours
         and result.psp_reference == payment.psp_reference
         and result.livemode in {None, attempt.livemode},
-        done=result.cls in {"succeeded", "mismatch"},
+        done=result.cls in {"succeeded", "mismatch"} and payment.status not in FINAL,
         most=payment.amount,
     )
 
@@ -174,20 +179,16 @@ def _named(refunds: list[RefundSeen] | Result, named: str) -> RefundSeen | None:
 
 
 async def _follow(
-    change: Change,
-    review: Review,
-    attempt: Attempt,
-    result: Result,
-    finding: Finding,
-    refunds: list[RefundSeen] | Result,
+    change: Change, review: Review, attempt: Attempt, result: Result, finding: Finding
 ) -> None:
     rt, session = change.rt, change.session
-    if not finding.agrees:
+    if not finding.agrees or _is_news(review, finding):
         review.stage, review.version = None, review.version + 1
         # The PSP's word counts all the same: what it did is recorded, and answers the question.
         if review.decision == "did_not_happen":
             await outcomes.apply(change, attempt, result, found=True)
         return
+    review.amount = finding.amount or review.amount
     weighs = max(review.amount, attempt.amount)
     if weighs > rt.settings.second_person_above and review.second_by is None:
         review.stage, review.version = "second", review.version + 1
@@ -201,21 +202,27 @@ async def _follow(
             await resolving.did_not_happen(change, attempt, code="refunded_at_psp")
     elif review.decision == "did_not_happen":
         await resolving.did_not_happen(change, attempt, code="not_charged")
-    elif review.decision == "otherwise":
-        await _as_it_is(change, attempt, result, _named(refunds, review.evidence or ""))
-    else:
+    elif review.decision == "happened":
         attempt.state = "unknown"
         await outcomes.apply(change, attempt, result, found=True)
+
+
+def _is_news(review: Review, finding: Finding) -> bool:
+    """Tell whether the second person has agreed to another amount than the PSP shows by now."""
+    if finding.amount is None or review.second_by is None or finding.amount == review.amount:
+        return False
+    review.finding = f"{finding.words} That is not what was agreed to."[:500]
+    return True
 
 
 async def _as_it_is(
     change: Change, attempt: Attempt, result: Result, refund: RefundSeen | None
 ) -> None:
     """Record a capture or refund of another amount than was asked for."""
-    if refund is None:
+    if attempt.kind == "capture":
         await paid(change, attempt, result)
         return
     # What was set aside for it goes back first, and what the PSP paid is taken as one of its own.
-    await resolving.did_not_happen(change, attempt, code="other_amount")
-    if not await adopt(change, refund, disowned=True):
-        raise RuntimeError(f"the refund {refund.psp_reference} found room and then none")
+    await resolving.did_not_happen(change, attempt, code=OTHER_AMOUNT)
+    if refund is None or not await adopt(change, refund, disowned=True):
+        raise RuntimeError(f"the refund of {attempt.id} found room and then none")

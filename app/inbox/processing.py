@@ -15,7 +15,7 @@ from app.payments.change import lock
 from app.payments.models import Attempt, Payment
 from app.payments.refunding import adopt, refund_of, take_back
 from app.payments.ruling import DONE, Ruling
-from app.payments.states import ATTEMPT_FINAL, FINAL
+from app.payments.states import ATTEMPT_FINAL, FINAL, OTHER_AMOUNT
 from app.psp.gates import LOOKUP
 from app.psp.port import FAILED_LOOKS, Class, RefundSeen, Result
 from app.runtime import Runtime
@@ -290,6 +290,8 @@ async def _own(rt: Runtime, payment_id: str, seen: RefundSeen) -> bool:
             return True
         if attempt.psp_reference not in {None, seen.psp_reference}:
             return False
+        if attempt.code == OTHER_AMOUNT:
+            return False  # It is booked as a refund that the PSP made by itself.
         if attempt.state not in ATTEMPT_FINAL:
             cls = _REFUND_WORDS[seen.status]
             result = Result(

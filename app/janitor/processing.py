@@ -198,7 +198,11 @@ async def hurry(session: AsyncSession, *, ids: Ids, rt: Runtime, payment_id: str
         .returning(Job.id)
     )
     if moved.first() is None:
-        query = select(Attempt).where(Attempt.payment_id == payment_id, Attempt.state.in_(_OPEN))
+        # Of a call that was sent a moment ago the answer is still to come.
+        due = or_(Attempt.state.in_(("unknown", "open")), Attempt.next_check_at < db.now())
+        query = select(Attempt).where(
+            Attempt.payment_id == payment_id, Attempt.state.in_(_OPEN), due
+        )
         for attempt in await session.scalars(query):
             await _look(session, ids, rt, attempt)
     db.wake(session, ["janitor"])

@@ -27,8 +27,10 @@ def is_frozen(attempt: Attempt, result: Result, *, found: bool) -> bool:
     if attempt.state != "needs_review":
         return False
     if attempt.code == NOT_FOUND:
-        return result.cls not in _CONCLUSIVE
-    return not found or result.cls != "closed"
+        differs = found and result.cls == "mismatch"
+        return result.cls not in _CONCLUSIVE and not differs
+    without_money = "declined" if attempt.kind == "refund" else "closed"
+    return not found or result.cls != without_money
 
 
 async def freeze(change: Change, attempt: Attempt, result: Result) -> Ruling:

@@ -17,7 +17,7 @@ from app.payments.processing import call, follow_up
 from app.payments.receipts import end_attempt, note_decline
 from app.payments.refunding import fail_refund, refund_of
 from app.payments.ruling import DONE, Ruling
-from app.payments.states import FINAL, LANE
+from app.payments.states import FINAL, LANE, OTHER_AMOUNT
 from app.psp.gates import LOOKUP, Shut
 from app.psp.port import FAILED_LOOKS, AttemptKind, Result
 from app.runtime import Runtime
@@ -30,7 +30,7 @@ _NOT_CHARGED = "The PSP confirms that nobody was charged. Start a new payment."
 _GONE = "The PSP does not know it, and its key is too old to be sent again. Compare the records."
 _CLOSED_BY_PEOPLE = {
     "not_charged": _NOT_CHARGED,
-    "other_amount": "The PSP paid another amount than was asked for, which is recorded instead.",
+    OTHER_AMOUNT: "The PSP paid another amount than was asked for, which is recorded instead.",
     "refunded_at_psp": "What the PSP took did not fit, and went back to the customer.",
 }
 _WORK = {"capture": "payments.capture", "void": "payments.void"}
@@ -232,7 +232,8 @@ async def _not_charged(change: Change, attempt: Attempt, result: Result) -> Ruli
 async def did_not_happen(change: Change, attempt: Attempt, *, code: str) -> None:
     """End an attempt of which people and the PSP agree that it has had no lasting effect.
 
-    `code` is what the payment's failure says: not_charged, other_amount, refunded_at_psp.
+    `code` says why, for the attempt and a payment that fails by it: not_charged, refunded_at_psp,
+    and other_amount of a refund.
     """
     none = Result(cls="declined", code=code, message=_CLOSED_BY_PEOPLE[code])
     payment = change.payment
@@ -310,7 +311,7 @@ async def look_back(rt: Runtime, *, attempt_id: str) -> Result | None:
 
 async def _contradicts(change: Change, attempt: Attempt, result: Result) -> bool:
     """Tell whether the PSP has done what our rows say has had no effect."""
-    if attempt.state not in {"created", "not_sent", "rejected"}:
+    if attempt.state not in {"created", "not_sent", "rejected"} or attempt.code == OTHER_AMOUNT:
         return False
     if result.cls not in _DONE_AT_PSP[attempt.kind]:
         return False

@@ -2,15 +2,22 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import select
 
+from app.desk import operations
+from app.desk.operations import ReviewChanged
+from app.payments import resolving
 from app.payments.models import Refund
 from app.psp.port import RefundSeen, Result
+from app.reviews.models import Review
 from app.runtime import Runtime
-from tests.desk.test_desk import BEA, answer_second, decide, suspense, the_item
+from tests.desk.test_desk import BEA, answer_second, decide, lost_refund, suspense, the_item
 from tests.payments.story import Story
+from tests.payments.test_refunds import refund_event
 from tests.support.psp import BookPsp, Charge
+from tests.support.runtime import Clock
 
 
 def _otherwise(psp: BookPsp, wanted: str, amount: int) -> None:
@@ -178,6 +185,113 @@ async def test_another_refund_is_booked_only_when_it_is_surely_ours(
     assert (item.state, item.stage) == ("open", None)
     assert words in (item.finding or "")
     assert (await story.get_refund(refund_id)).status == "pending"
+    await story.end()
+
+
+async def test_the_second_person_agrees_to_what_is_booked(rt: Runtime, psp: BookPsp) -> None:
+    """Which may be more than was in question, and must not change after that."""
+    rt.settings = msgspec.structs.replace(rt.settings, second_person_above=2_000)
+    story, refund_id, name = await _refunded(rt, psp, 400)
+    (charge,) = psp.charges.values()
+    seen = charge.refunds[name]
+    seen.amount = 2_100
+    await decide(rt, await the_item(rt), "otherwise", name)
+    await story.hurry()
+    item = await the_item(rt)
+    assert (item.stage, item.amount) == ("second", 2_100)
+    seen.amount = 2_200
+    await answer_second(rt, BEA)
+    await story.hurry()
+    item = await the_item(rt)
+    assert (item.state, item.stage) == ("open", None)
+    assert "not what was agreed to" in (item.finding or "")
+    await decide(rt, item, "otherwise", name)
+    await story.hurry()
+    await answer_second(rt, BEA)
+    await story.hurry()
+    ours = await story.get_refund(refund_id)
+    assert (await story.get(ours.payment)).amount_refunded == 2_200
+    await story.end()
+
+
+async def test_a_refund_of_another_amount_that_is_taken_back_later_is_compensated(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    story, refund_id, name = await _refunded(rt, psp, 400)
+    await decide(rt, await the_item(rt), "otherwise", name)
+    await story.hurry()
+    (charge,) = psp.charges.values()
+    await refund_event(story, psp.change_refund("failed"), charge.id)
+    ours = await story.get_refund(refund_id)
+    assert (await story.get(ours.payment)).amount_refundable == psp.total() == 10_000
+    await story.end()
+
+
+async def test_another_refund_that_names_the_attempt_is_not_taken_for_its_own(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """It is booked as well, as one that the PSP made by itself."""
+    story, refund_id, name = await _refunded(rt, psp, 400)
+    (charge,) = psp.charges.values()
+    again = msgspec.structs.replace(charge.refunds[name], psp_reference="re_again", amount=600)
+    charge.refunds = charge.refunds | {"re_again": again}
+    await decide(rt, await the_item(rt), "otherwise", "re_again")
+    await story.hurry()
+    assert "does not show re_again" in ((await the_item(rt)).finding or "")
+    await decide(rt, await the_item(rt), "otherwise", name)
+    await story.hurry()
+    await refund_event(story, again, charge.id)
+    ours = await story.get_refund(refund_id)
+    assert (await story.get(ours.payment)).amount_refundable == psp.total() == 9_000
+    await story.end()
+
+
+async def test_a_look_that_ends_later_opens_nothing_again(rt: Runtime, psp: BookPsp) -> None:
+    story, refund_id, name = await _refunded(rt, psp, 400)
+    item = await the_item(rt)
+    await decide(rt, item, "otherwise", name)
+    await story.hurry()
+    await resolving.look_back(rt, attempt_id=item.attempt_id)
+    assert (await the_item(rt)).state == "closed"
+    assert (await story.get_refund(refund_id)).status_reason is None
+    async with rt.sessions.begin() as session:
+        with pytest.raises(ReviewChanged):
+            await operations.look(session, rt=rt, review_id=item.id)
+    await story.end()
+
+
+async def test_a_refund_of_another_amount_that_then_fails_comes_back_by_itself(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    story, refund_id, _ = await _refunded(rt, psp, 400)
+    (charge,) = psp.charges.values()
+    await refund_event(story, psp.change_refund("failed"), charge.id)
+    ours = await story.get_refund(refund_id)
+    assert ours.status == "failed"
+    assert (await story.get(ours.payment)).amount_refundable == psp.total() == 10_000
+    assert (await the_item(rt)).closed_how == "Settled by the PSP's word."
+    await story.end()
+
+
+async def test_what_was_not_found_and_turns_up_with_another_amount_can_be_booked_so(
+    rt: Runtime, psp: BookPsp, clock: Clock
+) -> None:
+    story, refund_id, charge = await lost_refund(rt, psp, clock, happened=True)
+    (name,) = charge.refunds
+    charge.refunds[name].amount = 400
+    await resolving.look_back(rt, attempt_id=(await the_item(rt)).attempt_id)
+    async with rt.sessions.read() as session:
+        found = list(await session.scalars(select(Review).order_by(Review.id)))
+    assert [(one.kind, one.state) for one in found] == [
+        ("unknown_outcome", "open"),
+        ("mismatch", "open"),
+    ]
+    await decide(rt, found[1], "otherwise", name)
+    await story.hurry()
+    ours = await story.get_refund(refund_id)
+    assert (await story.get(ours.payment)).amount_refunded == 400
+    async with rt.sessions.read() as session:
+        assert {one.state for one in await session.scalars(select(Review))} == {"closed"}
     await story.end()
 
 

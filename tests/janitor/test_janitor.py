@@ -100,6 +100,22 @@ async def test_each_miss_waits_longer_and_a_psp_may_ask_for_more(
     await story.end()
 
 
+async def test_nobody_looks_at_a_call_that_is_under_way(rt: Runtime, psp: BookPsp) -> None:
+    """Its answer is still to come; when it does not, the look is made as scheduled."""
+    story = await Story.begin(rt, psp)
+    payment_id = await _unknown(story)
+    async with rt.sessions.begin() as session:
+        await session.execute(update(Job).where(Job.state == "due").values(state="done"))
+        soon = rt.clock() + timedelta(seconds=30)
+        await session.execute(update(Attempt).values(state="sent", next_check_at=soon))
+    await _hurry(rt, payment_id)
+    assert [one.state for one in await _looks(rt)].count("due") == 0
+    async with rt.sessions.begin() as session:
+        await session.execute(update(Attempt).values(next_check_at=soon - timedelta(minutes=1)))
+    await _hurry(rt, payment_id)
+    assert [one.state for one in await _looks(rt)].count("due") == 1
+
+
 async def test_a_look_that_nobody_answers_is_made_again_soon(
     rt: Runtime, psp: BookPsp, clock: Clock
 ) -> None:

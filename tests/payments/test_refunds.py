@@ -36,7 +36,7 @@ async def _paid_back(
     return story, paid, refund, charge
 
 
-async def _refund_event(story: Story, refund: RefundSeen, charge_id: str, number: int = 1) -> None:
+async def refund_event(story: Story, refund: RefundSeen, charge_id: str, number: int = 1) -> None:
     from tests.inbox.test_inbox import _receive
 
     about: dict[str, Any] = {"about": "refund", "type": "refund.updated"}
@@ -86,7 +86,7 @@ async def test_a_refund_that_the_bank_decides_later_ends_by_its_event(
     await story.work()
     assert (await story.get_refund(refund.id)).status == "pending"
     (charge,) = psp.charges.values()
-    await _refund_event(story, psp.change_refund(ending), charge.id)
+    await refund_event(story, psp.change_refund(ending), charge.id)
     assert (await story.get_refund(refund.id)).status == ending
     left = {"succeeded": 6_000, "failed": 10_000}[ending]
     assert (await story.get(paid.id)).amount_refundable == left
@@ -106,7 +106,7 @@ async def test_a_refund_that_failed_later_goes_back_to_where_the_rest_of_the_pay
     assert await settle_due(rt) == 1
     await story.work()
     (charge,) = psp.charges.values()
-    await _refund_event(story, psp.change_refund("failed"), charge.id)
+    await refund_event(story, psp.change_refund("failed"), charge.id)
     assert (await story.get_refund(refund.id)).status == "failed"
     (release,) = await _postings(rt, "refund_release")
     assert all("merchant_pending" not in line[1] for line in release.transfers)
@@ -146,7 +146,7 @@ async def test_a_refund_that_was_paid_and_is_taken_back_tells_the_shop_once(
     story, paid, refund, charge = await _paid_back(rt, psp, 4_000)
     back = psp.change_refund("failed")
     for number in (1, 2):
-        await _refund_event(story, back, charge.id, number)
+        await refund_event(story, back, charge.id, number)
     taken = await story.get_refund(refund.id)
     assert taken.failure is not None
     assert (taken.status, taken.failure.code) == ("failed", "taken_back")
@@ -172,10 +172,10 @@ async def test_a_refund_by_hand_takes_the_room_of_one_that_was_taken_back(
     back = psp.change_refund("failed")
     hand = RefundSeen(psp_reference="re_hand", amount=7_000, currency="eur", status="succeeded")
     charge.refunds = {"re_hand": hand, **charge.refunds}
-    await _refund_event(story, hand, charge.id)
+    await refund_event(story, hand, charge.id)
     assert (await story.get_refund(refund.id)).status == "failed"
     assert (await story.get(paid.id)).amount_refunded == 7_000
-    await _refund_event(story, back, charge.id, 2)
+    await refund_event(story, back, charge.id, 2)
     assert await story.dead() == []
     assert psp.total() == 3_000
     await story.end()
@@ -189,7 +189,7 @@ async def test_a_second_refund_of_one_request_is_not_taken_for_the_first(
     (first,) = charge.refunds.values()
     again = msgspec.structs.replace(first, psp_reference="re_again", status="failed")
     charge.refunds = {"re_again": again, **charge.refunds}
-    await _refund_event(story, again, charge.id)
+    await refund_event(story, again, charge.id)
     assert (await story.get_refund(refund.id)).status == "succeeded"
     assert await _postings(rt, "refund_reversal") == []
     assert psp.total() == 7_000
@@ -205,7 +205,7 @@ async def test_a_second_refund_of_one_request_that_was_paid_is_booked_apart(
     again = msgspec.structs.replace(first, psp_reference="re_again")
     charge.refunds = {"re_again": again, **charge.refunds}
     for number in (1, 2):  # Told twice, booked once.
-        await _refund_event(story, again, charge.id, number)
+        await refund_event(story, again, charge.id, number)
     assert (await story.get_refund(refund.id)).status == "succeeded"
     assert (await story.get(paid.id)).amount_refunded == 6_000
     assert psp.total() == 4_000
@@ -225,10 +225,10 @@ async def test_of_two_refunds_of_one_request_neither_is_booked_twice_while_ours_
     (first,) = charge.refunds.values()
     again = msgspec.structs.replace(first, psp_reference="re_again", status="succeeded")
     charge.refunds = {"re_again": again, **charge.refunds}
-    await _refund_event(story, again, charge.id)
+    await refund_event(story, again, charge.id)
     assert (await story.get(paid.id)).amount_refunded == 3_000
     charge.refunds[first.psp_reference].status = "succeeded"
-    await _refund_event(story, first, charge.id, 2)
+    await refund_event(story, first, charge.id, 2)
     await story.hurry()
     assert (await story.get_refund(refund.id)).status == "succeeded"
     assert (await story.get(paid.id)).amount_refunded == 6_000
@@ -264,7 +264,7 @@ async def test_a_refund_by_hand_of_money_that_came_too_late_is_a_persons_to_book
     await story.resolved(made.id)
     seen = RefundSeen(psp_reference="re_hand", amount=10_000, currency="eur", status="succeeded")
     charge.refunds = {"re_hand": seen}
-    await _refund_event(story, seen, charge.id)
+    await refund_event(story, seen, charge.id)
     letters = {letter.kind: letter.reason or "" for letter in await story.dead()}
     assert "suspense" in letters["inbox.apply"]
     assert (await story.get(made.id)).amount_refunded == 0
@@ -283,7 +283,7 @@ async def test_a_refund_for_another_amount_at_the_psp_is_reviewed(
     (charge,) = psp.charges.values()
     (seen,) = charge.refunds.values()
     seen.amount, seen.status = 3_000, "succeeded"
-    await _refund_event(story, seen, charge.id)
+    await refund_event(story, seen, charge.id)
     held = await story.get_refund(refund.id)
     assert (held.status, held.status_reason) == ("pending", "held_for_review")
     (letter,) = await story.dead()

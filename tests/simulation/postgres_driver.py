@@ -3,7 +3,8 @@
 What a process asks and hears is real: row locks, advisory locks, what READ COMMITTED lets happen
 between two statements. Virtual are the clock (`statement_timestamp()`) and the limits of waiting;
 the seed decides whose statement comes next. A statement that waits for a lock waits in virtual
-time, while others go on, until whoever holds the lock has ended.
+time, while others go on, until whoever holds the lock has ended. Only where one end lets go of two
+that wait for different rows do these two run at once, in the server's own order.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ T = TypeVar("T")
 
 _MOMENT = 0.003  # Real seconds after which one looks whether a statement waits for a lock.
 _FAIL = "DO $$ BEGIN RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01'; END $$"
+_CHANGES = ("UPDATE", "DELETE")
 _CUT = "connection was closed in the middle of operation"
 
 
@@ -45,7 +47,7 @@ class Server(Protocol):
     def forget(self, connection: "Connection") -> None:
         """Let a statement wait no longer."""
 
-    def done(self, connection: "Connection", statement: str) -> None:
+    def done(self, connection: "Connection", statement: str, *, failed: bool) -> None:
         """Hear that a statement was carried out, or failed."""
 
     def take_back(self, handle: "Handle") -> None:
@@ -221,6 +223,9 @@ class Connection:
                 self._without_us(statement, call)
             raise
         self._check()
+        if statement.startswith(_CHANGES) and not self.handle.raw.is_in_transaction():
+            # A lone INSERT is how a payment is accepted; see `Sessions.at_once`.
+            self._home.wrote_outside(statement)
         answer = await self._carry_out(statement, call)
         self._home.executed(statement, parameters)
         if lost:
@@ -244,14 +249,16 @@ class Connection:
         return real.begin(call())
 
     async def _carry_out(self, statement: str, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        task = self._begin(statement, call)
+        task, failed = self._begin(statement, call), True
         try:
             if not self._server.settles(task, self.handle.pid):
                 await self._server.turn(self, task)
-            return task.result()
+            answer = task.result()
+            failed = False
         finally:
             if self._open:
-                self._server.done(self, statement)
+                self._server.done(self, statement, failed=failed)
+        return answer
 
     def _without_us(self, statement: str, call: Callable[[], Coroutine[Any, Any, T]]) -> None:
         """Let the server carry out what nobody waits for any more, unless it has to wait."""
@@ -260,7 +267,7 @@ class Connection:
             self._server.cancel(task, self.handle.pid)
         with contextlib.suppress(asyncpg.PostgresError):
             task.result()
-        self._server.done(self, statement)
+        self._server.done(self, statement, failed=True)
 
     def stop(self) -> None:
         """Close at once; what is not committed is gone."""

@@ -30,12 +30,21 @@ _CLOCK = """
 _SETTINGS = {
     "search_path": "sim, public, pg_catalog",
     "lock_timeout": "0",  # Virtual, as below.
+    "deadlock_timeout": "1h",
     "jit": "off",
     "timezone": "UTC",
 }
 # As app.db asks the server for, in virtual seconds.
 _DEADLOCK, _LOCK, _IDLE = 1.0, 2.0, 10.0
 _YEAR_2000 = 946_684_800_000_000  # PostgreSQL counts microseconds from there.
+
+
+class _Wait:
+    """A statement that waits for a lock, and who waits for its end."""
+
+    def __init__(self, task: "asyncio.Task[Any]", ended: "asyncio.Future[None]") -> None:
+        self.task, self.ended = task, ended
+        self.error: Exception | None = None
 
 
 class PostgresStore:
@@ -57,10 +66,11 @@ class PostgresStore:
         real.run(self._admin.execute(made))
         self._eye = _open(self.template(), self._name)
         real.run(_see_as_sqlite_does(self._eye))
+        real.run(self._eye.execute("SET lock_timeout = '2s'"))  # It must not stop the world.
         self._look = real.run(self._eye.prepare("SELECT cardinality(pg_blocking_pids($1)) > 0"))
         self._handles: list[Handle] = []
         self._all: list[Handle] = []
-        self._waiting: dict[Connection, tuple[asyncio.Task[Any], asyncio.Future[None]]] = {}
+        self._waiting: dict[Connection, _Wait] = {}
         self._changes = 0
 
     @classmethod
@@ -109,6 +119,8 @@ class PostgresStore:
         real.run(self._eye.execute("BEGIN"))
         try:
             real.run(self._eye.execute(statement))
+        except asyncpg.LockNotAvailableError:
+            raise
         except asyncpg.PostgresError:
             return True
         finally:
@@ -134,28 +146,52 @@ class PostgresStore:
     def settles(self, task: "asyncio.Task[Any]", pid: int) -> bool:
         """Tell whether a statement ends by itself; False: it waits for another's lock."""
         while not real.ends(task):
-            if real.run(self._look.fetchval(pid)):
+            if self._is_blocked(pid):
                 return False
         return True
 
+    def _is_blocked(self, pid: int) -> bool:
+        return bool(real.run(self._look.fetchval(pid)))
+
     def waits(self, connection: Connection) -> bool:
-        return connection in self._waiting
+        wait = self._waiting.get(connection)
+        return wait is not None and not wait.ended.done()
 
     async def turn(self, connection: Connection, task: "asyncio.Task[Any]") -> None:
         """Wait, in virtual time, until a statement has got its lock and ended."""
-        pid = connection.handle.pid
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[connection] = (task, ended)
+        loop = asyncio.get_running_loop()
+        wait = self._waiting[connection] = _Wait(task, loop.create_future())
+        # The server gives up whoever waits, also where his process stands still.
+        limits = [
+            loop.call_later(seconds, call, connection, wait, context=contextvars.Context())
+            for seconds, call in ((_DEADLOCK, self._untie), (_LOCK, self._give_up))
+        ]
         try:
-            await asyncio.wait({ended}, timeout=_DEADLOCK)
-            if not ended.done() and self._waits_for_itself(pid):
-                raise asyncpg.DeadlockDetectedError("deadlock detected")
-            if not ended.done():
-                await asyncio.wait({ended}, timeout=_LOCK - _DEADLOCK)
-            if not ended.done():
-                raise asyncpg.LockNotAvailableError("canceling statement due to lock timeout")
+            await wait.ended
         finally:
+            for limit in limits:
+                limit.cancel()
             self.forget(connection)
+        if wait.error is not None:
+            raise wait.error
+
+    def _untie(self, connection: Connection, wait: "_Wait") -> None:
+        if self._waits_for_itself(connection.handle.pid):
+            self._refuse(connection, wait, asyncpg.DeadlockDetectedError("deadlock detected"))
+
+    def _give_up(self, connection: Connection, wait: "_Wait") -> None:
+        why = "canceling statement due to lock timeout"
+        self._refuse(connection, wait, asyncpg.LockNotAvailableError(why))
+
+    def _refuse(self, connection: Connection, wait: "_Wait", error: Exception) -> None:
+        """Let a statement fail, unless it has got its lock meanwhile."""
+        if wait.ended.done() or self._waiting.get(connection) is not wait:
+            return
+        if not self.settles(wait.task, connection.handle.pid):
+            wait.error = error
+            self.cancel(wait.task, connection.handle.pid)
+        wait.ended.set_result(None)
+        self._look_again()
 
     def _waits_for_itself(self, pid: int) -> bool:
         seen: set[int] = set()
@@ -178,9 +214,9 @@ class PostgresStore:
 
     def forget(self, connection: Connection) -> None:
         """Let a statement wait no longer."""
-        task, _ = self._waiting.pop(connection, (None, None))
-        if task is not None and not task.done():
-            self.cancel(task, connection.handle.pid)
+        wait = self._waiting.pop(connection, None)
+        if wait is not None and not wait.task.done():
+            self.cancel(wait.task, connection.handle.pid)
             self._look_again()
 
     def take_back(self, handle: Handle) -> None:
@@ -188,10 +224,11 @@ class PostgresStore:
         self._handles.append(handle)
         self._look_again()
 
-    def done(self, connection: Connection, statement: str) -> None:
-        """Hear that a statement was carried out, or failed."""
-        if not connection.handle.raw.is_in_transaction():
-            self._changes += not statement.startswith("SELECT")
+    def done(self, connection: Connection, statement: str, *, failed: bool) -> None:
+        """Hear that a statement was carried out, or failed, which lets go of its locks."""
+        outside = not connection.handle.raw.is_in_transaction()
+        self._changes += outside and not statement.startswith("SELECT")
+        if outside or failed:
             self._look_again()
 
     def _look_again(self) -> None:
@@ -199,10 +236,11 @@ class PostgresStore:
         found = True
         while found:
             found = False
-            for connection, (task, ended) in list(self._waiting.items()):
-                pid = connection.handle.pid
-                if not ended.done() and self.settles(task, pid):
-                    ended.set_result(None)
+            for connection, wait in list(self._waiting.items()):
+                if wait.ended.done() or self._is_blocked(connection.handle.pid):
+                    continue
+                if self.settles(wait.task, connection.handle.pid):
+                    wait.ended.set_result(None)
                     found = True
 
     async def _connect(self) -> Connection:

@@ -1,6 +1,9 @@
 """Histories on PostgreSQL: its locks are real, its time is the world's."""
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import timedelta
 from typing import Any
@@ -60,6 +63,26 @@ def test_the_same_seed_executes_the_same_statements() -> None:
     first, second = (history.play(7, payments=3, make_store=PostgresStore) for _ in range(2))
     assert first.log == second.log
     assert history.play(8, payments=3, make_store=PostgresStore).log != first.log
+
+
+def test_another_process_executes_the_same_statements() -> None:
+    told = (
+        "from tests.simulation import history; "
+        "from tests.simulation.postgres_store import PostgresStore; "
+        "print(*(history.play(n, payments=5, make_store=PostgresStore).log for n in (3, 11)))"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    first, second = (
+        subprocess.run(
+            [sys.executable, "-c", told],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()[-1]
+        for _ in range(2)
+    )
+    assert first == second
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -158,6 +181,61 @@ def test_a_transaction_that_stands_still_is_ended_by_the_server(world: World) ->
         assert isinstance(first.exception(), DBAPIError)
 
     _play(world, play)
+
+
+def test_who_waits_gets_what_a_failed_statement_has_let_go_of(world: World) -> None:
+    """Before its transaction is rolled back, which may be much later."""
+
+    async def play() -> None:
+        holder, other = world.spawn("api"), world.spawn("api")
+
+        async def fail() -> None:
+            async with holder.rt.sessions.begin() as session:
+                await session.execute(_ROW)
+                await asyncio.sleep(0.5)
+                with pytest.raises(DBAPIError):
+                    await session.execute(text("SELECT 1 / 0"))
+                await asyncio.sleep(5.0)
+
+        first = holder.start(fail())
+        await asyncio.sleep(0.1)
+        assert 0.5 < await other.start(_hold(other, _ROW, pause=0.0)) < 1.0
+        await asyncio.wait({first})
+
+    _play(world, play)
+
+
+def test_the_server_gives_up_who_waits_also_where_his_process_stands_still(world: World) -> None:
+    async def play() -> None:
+        holder, frozen, other = (world.spawn("api") for _ in range(3))
+        first = holder.start(_hold(holder, _ROW, pause=4.0))
+        await asyncio.sleep(0.1)
+        second = frozen.start(_hold(frozen, _advisory(1), _ROW, pause=0.0))
+        await asyncio.sleep(0.1)
+        frozen.freeze(60.0)
+        await asyncio.sleep(2.5)
+        assert await other.start(_hold(other, _advisory(1), pause=0.0)) < 4.0
+        await asyncio.wait({first, second})
+        assert world.loop.time() >= 60.0
+        assert _state(second) == ("55P03", True)
+
+    _play(world, play)
+
+
+def test_a_lone_change_outside_of_a_transaction_is_seen(world: World) -> None:
+    async def play() -> None:
+        process = world.spawn("api")
+
+        async def change() -> None:
+            async with process.rt.sessions.read() as session:
+                await session.execute(text("UPDATE installation SET id = 'other'"))
+
+        await process.start(change())
+
+    _play(world, play)
+    assert world.violations == [
+        "I19: a transaction opened to read has written: UPDATE installation SET id = 'other'"
+    ]
 
 
 def test_the_servers_clock_is_the_worlds(world: World) -> None:

@@ -1,4 +1,4 @@
-"""The world of one history: time, the database's file, processes, the PSP, shops, and the dice."""
+"""The world of one history: time, the database, processes, the PSP, shops, and the dice."""
 
 import asyncio
 import contextvars

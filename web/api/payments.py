@@ -44,7 +44,8 @@ from web.api.payment_inputs import (
     lower,
     new_payment,
 )
-from web.deps import ApiRequest, look_soon, path_id, read_query, runtime, utc
+from web.deps import ApiRequest, path_id, read_query, runtime, utc
+from web.looking import look_soon
 
 
 def _shower(

@@ -11,7 +11,8 @@ from web.dashboard import payment_page
 from web.dashboard.access import Looking, Viewer
 from web.dashboard.payment_forms import Form, blank_form
 from web.dashboard.payment_page import PaymentPage
-from web.deps import look_soon, runtime
+from web.deps import runtime
+from web.looking import look_soon
 from web.render import render, with_toast
 
 Req = Request[Any, Any, Any]

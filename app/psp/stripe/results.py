@@ -199,6 +199,8 @@ def _checked(
         return _differs(result, "it belongs to another attempt")
     if result.cls == "closed" and not result.amount_captured:
         return result  # It can take nothing any more, whatever its amount was.
+    if request.kind == "refund" and result.cls == "declined":
+        return result  # Nothing went back.
     if result.amount != request.amount:
         return _differs(result, f"the amount is {result.amount}")
     whole = request.kind in {"charge", "checkout"} and request.capture_method == "automatic"

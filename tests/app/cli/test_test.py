@@ -80,4 +80,4 @@ def test_lives_on_postgresql_are_played_where_there_is_one(monkeypatch: pytest.M
         assert part[part.index("--database") + 1] == "postgresql"
     assert len(command._postgres("name").commands) == 2
     monkeypatch.setattr(postgres, "why_missing", lambda: "there is none.")
-    assert command._postgres(None).missing == command._planted().missing == "there is none."
+    assert command._postgres(None).missing == "there is none."

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select, update
+from sqlalchemy.exc import OperationalError
 
+from app.janitor import processing as janitor
 from app.payments.models import Payment, PspCall, Refund
 from app.runtime import Runtime
 from tests.support.invariants import check_invariants
@@ -114,6 +116,17 @@ async def test_reading_what_is_being_canceled_brings_the_next_look_forward(
     assert _looks(psp) == 2
     assert (await api.get(path)).json()["status"] == "succeeded"
     await check_invariants(rt)
+
+
+async def test_a_refusal_is_told_also_when_the_look_cannot_be_hurried(
+    api: Api, rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def busy(*_: Any, **__: Any) -> None:
+        raise OperationalError("UPDATE jobs", {}, Exception("lock timeout"))
+
+    held = await api.create(5_000, capture_method="manual", payment_method="pm_card_visa")
+    monkeypatch.setattr(janitor, "hurry", busy)
+    problem(await api.post(f"{PATH}/{held['id']}/capture"), 409, "payment_busy")
 
 
 def _looks(psp: BookPsp) -> int:
