@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 FINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
 HELD = "held_for_review"  # A person decides: about a risk, or about what does not fit.
 RISK_REFUSED = "risk_refused"  # The failure code of a payment that the risk check refused.
-OTHER_AMOUNT = "other_amount"  # That of one whose effect is booked as another refund.
+OTHER_AMOUNT = "other_amount"  # The code of one whose refund is booked as one that the PSP made.
 UNEXPECTED = "unexpected"  # The code of an attempt whose money came after the payment's end.
 STATUSES = (
     "requires_action",

@@ -149,6 +149,7 @@ REFUNDS: list[tuple[dict[str, Any], Class]] = [
     ({"payment_intent": "pi_2"}, "mismatch"),
     ({"payment_intent": None}, "mismatch"),
     ({"amount": 12841}, "mismatch"),
+    ({"amount": 12841, "status": "failed"}, "declined"),  # Nothing went back.
     ({"currency": "usd"}, "mismatch"),
     ({"metadata": None}, "mismatch"),
 ]
