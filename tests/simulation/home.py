@@ -11,6 +11,14 @@ class Broken(Exception):
     """The statement is not carried out: a disk fails, a line is cut."""
 
 
+class Down(Broken):
+    """The server ends, with everybody's connections, and is back after so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"down for {seconds:.1f} s")
+        self.seconds = seconds
+
+
 class Link(Protocol):
     """A connection, as its process sees it."""
 

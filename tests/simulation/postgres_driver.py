@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import asyncpg
 
 from app.db import from_micros
-from tests.simulation.home import Broken, Busy, Home
+from tests.simulation.home import Broken, Busy, Down, Home
 
 T = TypeVar("T")
 
@@ -50,8 +50,11 @@ class Server(Protocol):
     def done(self, connection: "Connection", statement: str, *, failed: bool) -> None:
         """Hear that a statement was carried out, or failed."""
 
-    def take_back(self, handle: "Handle") -> None:
-        """Take a connection back whose transaction has ended."""
+    def take_back(self, connection: "Connection") -> None:
+        """Take the server's side of a connection back, whose transaction has ended."""
+
+    def restart(self, seconds: float) -> None:
+        """End all connections; nobody gets a new one for so long."""
 
 
 class Real:
@@ -216,7 +219,9 @@ class Connection:
                 raise self._broken() from None
             call = lambda: self.handle.raw.execute(_FAIL)  # noqa: E731 - what is asked in its place.
             lost = False
-        except Broken:
+        except Broken as error:
+            if isinstance(error, Down):
+                self._server.restart(error.seconds)
             raise self._broken() from None
         except asyncio.CancelledError:
             if self._open and self._home.still_runs(statement):
@@ -277,4 +282,4 @@ class Connection:
         self._home.connections.pop(self, None)
         self._server.forget(self)
         self.handle.roll_back()
-        self._server.take_back(self.handle)
+        self._server.take_back(self)

@@ -52,6 +52,7 @@ class PostgresStore:
 
     url = "postgresql+asyncpg:///simulated"
     idle_limit: float | None = _IDLE
+    may_restart = True
     # The longer a transaction lasts, the more of them meet.
     paces: tuple[float, ...] = (1.0, 10.0, 40.0)
     _shared: AsyncEngine | None = None
@@ -72,6 +73,8 @@ class PostgresStore:
         self._all: list[Handle] = []
         self._waiting: dict[Connection, _Wait] = {}
         self._changes = 0
+        self._open: dict[Connection, None] = {}
+        self._away_until = 0.0
 
     @classmethod
     def template(cls) -> str:
@@ -137,11 +140,21 @@ class PostgresStore:
 
     async def connect(self, home: Home) -> Connection:
         await asyncio.sleep(0)
+        if asyncio.get_running_loop().time() < self._away_until:
+            raise ConnectionRefusedError("the server is not there")
         if not self._handles:
             handle = Handle(_open(self.template(), self._name))
             self._all.append(handle)
             self._handles.append(handle)
-        return Connection(self, self._handles.pop(), home)
+        made = Connection(self, self._handles.pop(), home)
+        self._open[made] = None
+        return made
+
+    def restart(self, seconds: float) -> None:
+        """End all connections; nobody gets a new one for so long."""
+        self._away_until = asyncio.get_running_loop().time() + seconds
+        for connection in list(self._open):
+            connection.stop()
 
     def settles(self, task: "asyncio.Task[Any]", pid: int) -> bool:
         """Tell whether a statement ends by itself; False: it waits for another's lock."""
@@ -219,9 +232,10 @@ class PostgresStore:
             self.cancel(wait.task, connection.handle.pid)
             self._look_again()
 
-    def take_back(self, handle: Handle) -> None:
-        """Take a connection back whose transaction has ended."""
-        self._handles.append(handle)
+    def take_back(self, connection: Connection) -> None:
+        """Take the server's side of a connection back, whose transaction has ended."""
+        self._open.pop(connection, None)
+        self._handles.append(connection.handle)
         self._look_again()
 
     def done(self, connection: Connection, statement: str, *, failed: bool) -> None:

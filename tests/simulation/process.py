@@ -7,13 +7,15 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from app.runtime import Runtime
-from tests.simulation.home import Broken, Busy, Link
+from tests.simulation.home import Broken, Busy, Down, Link
 from tests.simulation.loop import OWNER
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 T = TypeVar("T")
+
+_SERVERS = 0.2  # Of the errors of a database with a server of its own: that all of it is away.
 
 
 class Process:
@@ -103,10 +105,17 @@ class Process:
             if statement not in {"COMMIT", "ROLLBACK"} and faults.hit("db.locked"):
                 raise Busy
             if statement != "ROLLBACK" and faults.hit("db.error"):
-                raise Broken
+                raise self._breaks()
         slow = faults.hit("db.slow")
         await asyncio.sleep(world.random.expovariate(10) if slow else world.latency())
         return statement != "ROLLBACK" and faults.hit("db.answer_lost", statement[:40])
+
+    def _breaks(self) -> Broken:
+        world = self.world
+        if not world.store.may_restart or world.random.random() > _SERVERS:
+            return Broken()
+        world.note("world", "the database ends and starts again")
+        return Down(world.random.uniform(0.5, 4.0))
 
     def still_runs(self, statement: str) -> bool:
         return self.world.faults.hit("db.cut_but_done", statement[:40])

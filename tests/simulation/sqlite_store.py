@@ -22,6 +22,7 @@ class SqliteStore:
 
     url = "sqlite+aiosqlite:///simulated.db"
     idle_limit: float | None = None
+    may_restart = False
     paces: tuple[float, ...] = (1.0,)  # Slower ones would wait for the one writer, no more.
     _shared: AsyncEngine | None = None
     _template: Path | None = None

@@ -20,6 +20,8 @@ class Store(Protocol):
     url: str
     idle_limit: float | None
     """Seconds after which the server ends a transaction in which nothing happens."""
+    may_restart: bool
+    """Whether it has a server of its own, which can end."""
     paces: tuple[float, ...]
     """How many half milliseconds a statement takes in one history and another, on average."""
 

@@ -222,6 +222,27 @@ def test_the_server_gives_up_who_waits_also_where_his_process_stands_still(world
     _play(world, play)
 
 
+def test_a_server_that_restarts_ends_everybodys_transaction(world: World) -> None:
+    async def play() -> None:
+        one, other = world.spawn("api"), world.spawn("api")
+        first = one.start(_hold(one, _ROW, pause=1.0))
+        await asyncio.sleep(0.1)
+        world.faults.active, world.faults.rates = True, {"db.error": 1.0}
+        world.random.random = lambda: 0.0  # type: ignore[method-assign] # It is the whole server.
+        second = other.start(_hold(other, _advisory(1), pause=0.0))
+        await asyncio.wait({second})
+        world.faults.active = False
+        third = other.start(_hold(other, _ROW, pause=0.0))
+        await asyncio.wait({first, third})
+        assert isinstance(first.exception(), DBAPIError)
+        assert isinstance(second.exception(), DBAPIError)
+        assert isinstance(third.exception(), ConnectionRefusedError)  # It is not back yet.
+        await asyncio.sleep(5.0)
+        await other.start(_hold(other, _ROW, pause=0.0))
+
+    _play(world, play)
+
+
 def test_a_lone_change_outside_of_a_transaction_is_seen(world: World) -> None:
     async def play() -> None:
         process = world.spawn("api")
