@@ -1,7 +1,7 @@
 """Two jobs, events and look-ups at the same payment at the same time: one effect, one story."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -30,8 +30,8 @@ async def _drain_by_three(story: Story) -> None:
     ]
     for _ in range(4):
         async with rt.sessions.begin() as session:
-            now = datetime.now(UTC)
-            await session.execute(update(Job).where(Job.state == "due").values(run_at=now))
+            past = datetime.now(UTC) - timedelta(seconds=1)
+            await session.execute(update(Job).where(Job.state == "due").values(run_at=past))
         await asyncio.gather(*(worker.drain() for worker in workers))
     await story.work()
 

@@ -113,9 +113,8 @@ async def test_a_failing_job_is_buried_after_eight_failures_and_blocks_nobody(rt
     for _ in range(8):
         await runner.drain()
         async with rt.sessions.begin() as session:
-            await session.execute(
-                update(Job).where(Job.state == "due").values(run_at=datetime.now(UTC))
-            )
+            past = datetime.now(UTC) - timedelta(seconds=1)
+            await session.execute(update(Job).where(Job.state == "due").values(run_at=past))
     (dead,) = [row for row in await _rows(rt) if row.state == "dead"]
     assert dead.failures == 7
     assert dead.reason == "ValueError: always"
