@@ -18,12 +18,12 @@ _SOURCES = ("app", "web", "workers", "migrations", "tests", "e2e")
 # Of each run; more of both by hand, see the README. What plays whole lives has a part of its own:
 # it has a database of its own, and playing it twice would tell nothing.
 _HISTORIES = 1000
-_ON_POSTGRES, _EVERY = 30, 25
+_ON_POSTGRES, _EVERY = 20, 40
 # A whole run takes about 45 minutes at most: a slow machine plays fewer histories and kills less,
 # and says so.
 _WHOLE = 43 * 60.0  # What has begun by then is ended.
 # What journeys and kills take after the histories, as a share of what went before this part.
-_AFTER = 0.9
+_AFTER = 0.65
 _NO_LIVES = "--ignore=tests/simulation"
 _LIVES_ON_POSTGRES = "tests/simulation/test_on_postgres.py"
 _KILLS = 200

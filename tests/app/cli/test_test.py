@@ -59,7 +59,7 @@ def test_a_machine_that_cannot_run_postgresql_is_told_why(monkeypatch: pytest.Mo
     assert postgres.why_missing() == "there are no PostgreSQL binaries on this machine."
 
 
-@pytest.mark.parametrize(("before", "until"), [(0, 2580), (700, 1950), (1200, 1500)])
+@pytest.mark.parametrize(("before", "until"), [(0, 2580), (700, 2125), (1200, 1800)])
 def test_a_slow_machine_plays_fewer_histories_and_not_for_longer(
     monkeypatch: pytest.MonkeyPatch, before: float, until: float
 ) -> None:
