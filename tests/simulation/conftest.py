@@ -1,8 +1,11 @@
 """What all tests of the simulation share."""
 
 import logging
+import os
+import subprocess
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import structlog
@@ -19,3 +22,20 @@ def _unlogged() -> Iterator[None]:
         yield
     structlog.configure(**before)
     logging.disable(logging.NOTSET)
+
+
+@pytest.fixture
+def elsewhere() -> Callable[[str], str]:
+    """Run a program in a process of its own; return the last line that it prints."""
+
+    def run(program: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.splitlines()[-1]
+
+    return run

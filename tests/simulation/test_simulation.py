@@ -1,8 +1,6 @@
 """A few whole lives from a seed; `python3 -m app test --only simulation` plays more of them."""
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -32,21 +30,10 @@ def test_the_same_seed_executes_the_same_statements() -> None:
     assert history.play(8, payments=3).log != first.log
 
 
-def test_another_process_executes_the_same_statements() -> None:
+def test_another_process_executes_the_same_statements(elsewhere: Callable[[str], str]) -> None:
     """A failing seed can be played again only if nothing of the process is part of it."""
     told = "from tests.simulation import history; print(history.play(7, payments=3).log)"
-    environment = {**os.environ, "PYTHONHASHSEED": "0"}
-    first, second = (
-        subprocess.run(
-            [sys.executable, "-c", told],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.splitlines()[-1]
-        for _ in range(2)
-    )
-    assert first == second
+    assert elsewhere(told) == elsewhere(told)
 
 
 def test_no_further_history_is_begun_when_its_time_is_over(
