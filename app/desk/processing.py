@@ -22,7 +22,7 @@ from app.payments.processing import backoff, call
 from app.payments.queries import is_suspended
 from app.payments.receipts import paid, return_suspended
 from app.payments.refunding import adopt
-from app.payments.states import FINAL, OTHER_AMOUNT
+from app.payments.states import OTHER_AMOUNT
 from app.psp.gates import LOOKUP
 from app.psp.port import FAILED_LOOKS, RefundSeen, Result
 from app.reviews.models import Review
@@ -168,7 +168,7 @@ async def _other(
         ours=result.installation == ours
         and result.psp_reference == payment.psp_reference
         and result.livemode in {None, attempt.livemode},
-        done=result.cls in {"succeeded", "mismatch"} and payment.status not in FINAL,
+        done=result.cls in {"succeeded", "mismatch"},
         most=payment.amount,
     )
 

@@ -20,7 +20,7 @@ from app.runtime import Runtime
 SHORTEST_PAGE = timedelta(minutes=30)
 # The PSP counts by its own clock and from the moment that the request arrives.
 _PAGE_MARGIN = timedelta(minutes=1)
-_STALE = 30.0  # Seconds after which a call without an outcome is looked up.
+STALE = timedelta(seconds=30)  # After that a call without an outcome is looked up.
 _MISSES_APART = timedelta(minutes=10)
 
 
@@ -153,7 +153,7 @@ async def send(change: Change, attempt: Attempt, step: str, *, replay: bool = Fa
     attempt.step = step
     attempt.first_sent_at = attempt.first_sent_at or change.now
     # Should this worker die, the janitor's sweep takes the attempt up from here.
-    attempt.next_check_at = change.now + timedelta(seconds=_STALE)
+    attempt.next_check_at = change.now + STALE
     attempt.updated_at = change.now
     kind = "replay" if replay else "request"
     reference = attempt.psp_reference or request.psp_reference
@@ -213,7 +213,7 @@ async def in_flight(change: Change, attempt: Attempt) -> bool:
         PspCall.attempt_id == attempt.id,
         PspCall.kind.in_(kinds),
         PspCall.finished_at.is_(None),
-        PspCall.started_at > change.now - timedelta(seconds=_STALE),
+        PspCall.started_at > change.now - STALE,
     )
     return (await change.session.scalar(query.limit(1))) is not None
 
@@ -235,7 +235,7 @@ def close(change: Change, attempt: Attempt) -> Step:
     request = request_of(change, attempt)
     key = f"{request.installation}:{attempt.id}:close"
     attempt.state, attempt.updated_at = "unknown", change.now
-    attempt.next_check_at = change.now + timedelta(seconds=_STALE)
+    attempt.next_check_at = change.now + STALE
     reference = attempt.psp_reference
     return _call(change, attempt, request, kind="close", step="close", key=key, reference=reference)
 

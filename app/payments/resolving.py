@@ -313,6 +313,8 @@ async def _contradicts(change: Change, attempt: Attempt, result: Result) -> bool
     """Tell whether the PSP has done what our rows say has had no effect."""
     if attempt.state not in {"created", "not_sent", "rejected"} or attempt.code == OTHER_AMOUNT:
         return False
+    if attempt.kind == "capture" and change.payment.amount_captured:
+        return False  # Somebody has captured it at the PSP, and that is recorded.
     if result.cls not in _DONE_AT_PSP[attempt.kind]:
         return False
     others = await attempts_of(change.session, attempt.payment_id)

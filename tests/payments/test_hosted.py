@@ -4,10 +4,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 
 from app.jobs import Job
-from app.payments.models import Attempt
 from app.payments.resolving import resolve
 from app.runtime import Runtime
 from tests.payments.story import Story
@@ -69,6 +68,7 @@ async def test_what_the_psp_decides_later_is_looked_at_again_without_any_event(
 ) -> None:
     """F31."""
     from app.janitor.processing import sweep
+    from app.payments.models import Attempt
 
     story = await Story.begin(rt, psp)
     payment_id, charge = await _page(story)
@@ -100,9 +100,6 @@ async def test_a_late_word_about_a_page_that_is_known_to_be_open_says_nothing(
         assert key is not None
         psp._answer(step, request, key, None, "ok")
         del psp.answers[key]  # So that the late word is the script's.
-        async with rt.sessions.begin() as session:  # It has been under way for long enough.
-            long_ago = rt.clock() - timedelta(minutes=1)
-            await session.execute(update(Attempt).values(next_check_at=long_ago))
         await story.resolved(made.id)
         (attempt,), _ = await story.attempts(made.id)
         assert attempt.state == "open"

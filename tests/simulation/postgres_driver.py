@@ -23,7 +23,7 @@ T = TypeVar("T")
 _MOMENT = 0.003  # Real seconds after which one looks whether a statement waits for a lock.
 _FAIL = "DO $$ BEGIN RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01'; END $$"
 _CHANGES = ("UPDATE", "DELETE")
-_CUT = "connection was closed in the middle of operation"
+CUT = "connection was closed in the middle of operation"
 
 
 class Server(Protocol):
@@ -243,7 +243,7 @@ class Connection:
 
     def _broken(self) -> asyncpg.PostgresError:
         self.stop()
-        return asyncpg.ConnectionDoesNotExistError(_CUT)
+        return asyncpg.ConnectionDoesNotExistError(CUT)
 
     def _begin(
         self, statement: str, call: Callable[[], Coroutine[Any, Any, T]]

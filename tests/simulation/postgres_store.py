@@ -18,7 +18,7 @@ from app.cli.postgres import Cluster
 from app.db import make_engine
 from tests.simulation.home import Home
 from tests.simulation.loop import OWNER
-from tests.simulation.postgres_driver import Connection, Handle, Real, real
+from tests.simulation.postgres_driver import CUT, Connection, Handle, Real, real
 from tests.simulation.store import SAME_INSTALLATION, connect, own_pool
 
 _TEMPLATE = "simulated"
@@ -153,6 +153,8 @@ class PostgresStore:
     def restart(self, seconds: float) -> None:
         """End all connections; nobody gets a new one for so long."""
         self._away_until = asyncio.get_running_loop().time() + seconds
+        for connection in list(self._waiting):
+            self.forget(connection)  # Nobody gets what another one lets go of now.
         for connection in list(self._open):
             connection.stop()
 
@@ -228,7 +230,12 @@ class PostgresStore:
     def forget(self, connection: Connection) -> None:
         """Let a statement wait no longer."""
         wait = self._waiting.pop(connection, None)
-        if wait is not None and not wait.task.done():
+        if wait is None:
+            return
+        if not wait.ended.done():
+            wait.error = asyncpg.ConnectionDoesNotExistError(CUT)
+            wait.ended.set_result(None)
+        if not wait.task.done():
             self.cancel(wait.task, connection.handle.pid)
             self._look_again()
 

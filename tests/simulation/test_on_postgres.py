@@ -1,6 +1,7 @@
 """Histories on PostgreSQL: its locks are real, its time is the world's."""
 
 import asyncio
+import gc
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import timedelta
 from typing import Any
@@ -11,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app import db
 from tests.simulation import history
+from tests.simulation.loop import unheard
 from tests.simulation.postgres_store import PostgresStore
 from tests.simulation.process import Process
 from tests.simulation.sweep import KINDS, Cut, places
@@ -28,6 +30,9 @@ def world() -> Iterator[World]:
     made = World("locks", make_store=PostgresStore)
     yield made
     made.close()
+    del made
+    with unheard():
+        gc.collect()
 
 
 def _play(world: World, play: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -222,6 +227,22 @@ def test_a_server_that_restarts_ends_everybodys_transaction(world: World) -> Non
         assert isinstance(third.exception(), ConnectionRefusedError)  # It is not back yet.
         await asyncio.sleep(5.0)
         await other.start(_hold(other, _ROW, pause=0.0))
+
+    _play(world, play)
+
+
+def test_who_waits_when_the_server_restarts_hears_of_it(world: World) -> None:
+    async def play() -> None:
+        other = world.spawn("api")
+        await other.start(_hold(other, _advisory(1), pause=0.0))  # Its connection is the older one.
+        _, first = await _holder(world, pause=1.0)
+        second = other.start(_hold(other, _ROW, pause=0.0))
+        await asyncio.sleep(0.1)
+        world.store.restart(1.0)  # type: ignore[attr-defined] # As only this one has.
+        await asyncio.wait({first, second})
+        assert world.loop.time() < 3.0
+        assert isinstance(first.exception(), DBAPIError)
+        assert isinstance(second.exception(), DBAPIError)
 
     _play(world, play)
 

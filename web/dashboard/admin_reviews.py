@@ -223,8 +223,11 @@ async def look(request: Req, viewer: Looking, review_id: FromPath[str]) -> Respo
     del viewer
     await forms.read(request, Sent)
     rt = runtime(request)
-    async with rt.sessions.begin() as session:
-        await operations.look(session, rt=rt, review_id=_checked(review_id))
+    try:
+        async with rt.sessions.begin() as session:
+            await operations.look(session, rt=rt, review_id=_checked(review_id))
+    except Conflict as refusal:
+        return _to(f"{BASE}/{review_id}", refusal.detail)
     return _to(f"{BASE}/{review_id}", "We ask the PSP now. The answer shows here.")
 
 
