@@ -9,7 +9,8 @@ from sqlalchemy import select
 from app.desk import operations
 from app.desk.operations import ReviewChanged
 from app.payments import resolving
-from app.payments.models import Refund
+from app.payments.change import lock
+from app.payments.models import Attempt, Refund
 from app.psp.port import RefundSeen, Result
 from app.reviews.models import Review
 from app.runtime import Runtime
@@ -292,6 +293,33 @@ async def test_what_was_not_found_and_turns_up_with_another_amount_can_be_booked
     assert (await story.get(ours.payment)).amount_refunded == 400
     async with rt.sessions.read() as session:
         assert {one.state for one in await session.scalars(select(Review))} == {"closed"}
+    await story.end()
+
+
+async def test_a_capture_that_was_made_at_the_psp_instead_opens_no_item(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """It is recorded through the hold; a look at our own, which had no effect, sees the same."""
+    story = await Story.begin(rt, psp)
+    held = await story.charge(capture_method="manual")
+    psp.script.append("never")
+    await story.capture(held.id, 4_000)
+    await story.work()
+    hold, ours = (await story.attempts(held.id))[0]
+    async with rt.sessions.begin() as session:
+        change = await lock(session, rt, payment_id=held.id)
+        attempt = await session.get_one(Attempt, ours.id)
+        await resolving.did_not_happen(change, attempt, code="not_charged")
+        await change.save()
+    (charge,) = psp.charges.values()
+    charge.status, charge.captured = "succeeded", 6_000
+    await resolving.look_at_hold(rt, attempt_id=hold.id)
+    await resolving.look_back(rt, attempt_id=ours.id)
+    await story.work()
+    paid = await story.get(held.id)
+    assert (paid.status, paid.amount_captured) == ("succeeded", 6_000)
+    async with rt.sessions.read() as session:
+        assert (await session.scalars(select(Review))).all() == []
     await story.end()
 
 
