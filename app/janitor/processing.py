@@ -10,7 +10,7 @@ from app import db, jobs
 from app.ids import Ids
 from app.jobs import Bury, Claim, Job, Postpone
 from app.payments import resolving
-from app.payments.attempts import STALE
+from app.payments.attempts import in_flight
 from app.payments.change import lock, operation_of
 from app.payments.models import Attempt, Payment, PspCall, Refund
 from app.payments.outcomes import STILL_UNKNOWN
@@ -199,16 +199,9 @@ async def hurry(session: AsyncSession, *, ids: Ids, rt: Runtime, payment_id: str
         .returning(Job.id)
     )
     if moved.first() is None:
-        # Of a call that is under way the answer is still to come.
-        called = select(PspCall.id).where(
-            PspCall.attempt_id == Attempt.id,
-            PspCall.kind.in_(("request", "replay", "close")),
-            PspCall.finished_at.is_(None),
-            PspCall.started_at > rt.clock() - STALE,
-        )
-        query = select(Attempt).where(
-            Attempt.payment_id == payment_id, Attempt.state.in_(_OPEN), ~called.exists()
-        )
-        for attempt in await session.scalars(query):
-            await _look(session, ids, rt, attempt)
+        query = select(Attempt).where(Attempt.payment_id == payment_id, Attempt.state.in_(_OPEN))
+        for attempt in (await session.scalars(query)).all():
+            # Of a call that is under way the answer is still to come.
+            if not await in_flight(session, attempt, now=rt.clock()):
+                await _look(session, ids, rt, attempt)
     db.wake(session, ["janitor"])

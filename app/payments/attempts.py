@@ -20,7 +20,7 @@ from app.runtime import Runtime
 SHORTEST_PAGE = timedelta(minutes=30)
 # The PSP counts by its own clock and from the moment that the request arrives.
 _PAGE_MARGIN = timedelta(minutes=1)
-STALE = timedelta(seconds=30)  # After that a call without an outcome is looked up.
+_STALE = timedelta(seconds=30)  # After that a call without an outcome is looked up.
 _MISSES_APART = timedelta(minutes=10)
 
 
@@ -153,7 +153,7 @@ async def send(change: Change, attempt: Attempt, step: str, *, replay: bool = Fa
     attempt.step = step
     attempt.first_sent_at = attempt.first_sent_at or change.now
     # Should this worker die, the janitor's sweep takes the attempt up from here.
-    attempt.next_check_at = change.now + STALE
+    attempt.next_check_at = change.now + _STALE
     attempt.updated_at = change.now
     kind = "replay" if replay else "request"
     reference = attempt.psp_reference or request.psp_reference
@@ -202,7 +202,7 @@ async def look_soon(change: Change) -> None:
         db.wake(change.session, ["janitor"])
 
 
-async def in_flight(change: Change, attempt: Attempt) -> bool:
+async def in_flight(session: AsyncSession, attempt: Attempt, *, now: datetime) -> bool:
     """Tell whether a call of an attempt may be under way just now.
 
     Where the outcome is unknown already, whoever made the first call has been given up; a replay
@@ -213,9 +213,9 @@ async def in_flight(change: Change, attempt: Attempt) -> bool:
         PspCall.attempt_id == attempt.id,
         PspCall.kind.in_(kinds),
         PspCall.finished_at.is_(None),
-        PspCall.started_at > change.now - STALE,
+        PspCall.started_at > now - _STALE,
     )
-    return (await change.session.scalar(query.limit(1))) is not None
+    return (await session.scalar(query.limit(1))) is not None
 
 
 async def missed_before(change: Change, attempt: Attempt, *, after: datetime) -> bool:
@@ -235,7 +235,7 @@ def close(change: Change, attempt: Attempt) -> Step:
     request = request_of(change, attempt)
     key = f"{request.installation}:{attempt.id}:close"
     attempt.state, attempt.updated_at = "unknown", change.now
-    attempt.next_check_at = change.now + STALE
+    attempt.next_check_at = change.now + _STALE
     reference = attempt.psp_reference
     return _call(change, attempt, request, kind="close", step="close", key=key, reference=reference)
 

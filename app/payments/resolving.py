@@ -152,7 +152,7 @@ async def _no_effect_so_far(
     rt: Runtime, change: Change, attempt: Attempt, result: Result
 ) -> _Settled:
     """Decide what follows from a look-up that found no effect of an attempt."""
-    if await attempts.in_flight(change, attempt):
+    if await attempts.in_flight(change.session, attempt, now=change.now):
         return None, Ruling("look", "The call itself is still under way.", _soon(rt))
     adapter = rt.psp(attempt.connection_id)
     steps = adapter.steps(cast("AttemptKind", attempt.kind))

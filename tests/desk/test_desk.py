@@ -285,16 +285,7 @@ async def test_a_charge_of_another_amount_goes_back_and_its_payment_fails(
     """F21: the wallet is never touched."""
     story = await Story.begin(rt, psp)
     made = await story.create(payment_method="pm_card_visa")
-    other = psp.send
-
-    async def wrong(step: str, *args: Any, **fields: Any) -> Any:
-        answer = await other(step, *args, **fields)
-        if step == "confirm":
-            (charge,) = psp.charges.values()
-            charge.amount = charge.captured = answer.amount = answer.amount_captured = 10_100
-        return answer
-
-    psp.send = wrong  # type: ignore[method-assign] # In front of the book.
+    psp.amounts["charge"] = 10_100
     await story.work()
     assert (await story.get(made.id)).status_reason == "held_for_review"
     (charge,) = psp.charges.values()

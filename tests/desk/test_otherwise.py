@@ -1,5 +1,6 @@
 """F21: what was captured or refunded of another amount is booked so, by a person's word."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -11,43 +12,22 @@ from app.desk.operations import ReviewChanged
 from app.payments import resolving
 from app.payments.change import lock
 from app.payments.models import Attempt, Refund
-from app.psp.port import RefundSeen, Result
+from app.psp.gates import LOOKUP, T
+from app.psp.port import Result
 from app.reviews.models import Review
 from app.runtime import Runtime
 from tests.desk.test_desk import BEA, answer_second, decide, lost_refund, suspense, the_item
 from tests.payments.story import Story
 from tests.payments.test_refunds import refund_event
+from tests.support.gates import OpenGates
 from tests.support.psp import BookPsp, Charge
 from tests.support.runtime import Clock
 
 
-def _otherwise(psp: BookPsp, wanted: str, amount: int) -> None:
-    """Have the PSP do another amount than it is asked for."""
-    other = psp.send
-
-    async def send(step: str, *args: Any, **fields: Any) -> Any:
-        answer = await other(step, *args, **fields)
-        (request,) = args
-        if step != wanted or request.kind not in {"capture", "refund"}:
-            return answer
-        (charge,) = psp.charges.values()
-        if request.kind == "capture":
-            charge.captured = answer.amount_captured = amount
-        else:
-            ((name, seen),) = charge.refunds.items()
-            changed = RefundSeen(
-                psp_reference=name,
-                amount=amount,
-                currency=seen.currency,
-                status="succeeded",
-                attempt_id=seen.attempt_id,
-                installation=seen.installation,
-            )
-            charge.refunds = {name: changed}
-            answer.amount = amount
-        return answer
-
-    psp.send = send  # type: ignore[method-assign] # In front of the book.
+async def _booked(story: Story, name: str) -> None:
+    """Have a person say that it happened with another amount, and the workers compare."""
+    await decide(story.rt, await the_item(story.rt), "otherwise", name)
+    await story.hurry()
 
 
 async def _captured(
@@ -56,7 +36,7 @@ async def _captured(
     """A hold of 10,000 of which the PSP took another amount than it was asked for."""
     story = await Story.begin(rt, psp)
     held = await story.charge(capture_method="manual")
-    _otherwise(psp, "capture", taken)
+    psp.amounts["capture"] = taken
     await story.capture(held.id, asked)
     await story.hurry()
     assert (await story.get(held.id)).status_reason == "held_for_review"
@@ -68,7 +48,7 @@ async def _refunded(rt: Runtime, psp: BookPsp, paid_back: int) -> tuple[Story, s
     """A refund of 1,000 of which the PSP paid another amount."""
     story = await Story.begin(rt, psp, fee_basis_points=290, fee_fixed=25)
     paid = await story.charge()
-    _otherwise(psp, "create", paid_back)
+    psp.amounts["refund"] = paid_back
     refund = await story.refund(paid.id, 1_000)
     await story.hurry()
     assert (await story.get_refund(refund.id)).status_reason == "held_for_review"
@@ -81,8 +61,7 @@ async def test_a_capture_of_another_amount_is_booked_as_it_was_taken(
     rt: Runtime, psp: BookPsp, asked: int, taken: int
 ) -> None:
     story, payment_id, charge = await _captured(rt, psp, taken, asked)
-    await decide(rt, await the_item(rt), "otherwise", charge.id)
-    await story.hurry()
+    await _booked(story, charge.id)
     paid = await story.get(payment_id)
     assert (paid.status, paid.amount_captured) == ("succeeded", taken)
     item = await the_item(rt)
@@ -99,8 +78,7 @@ async def test_a_refund_of_another_amount_is_booked_as_it_was_paid(
     rt: Runtime, psp: BookPsp, paid_back: int
 ) -> None:
     story, refund_id, name = await _refunded(rt, psp, paid_back)
-    await decide(rt, await the_item(rt), "otherwise", name)
-    await story.hurry()
+    await _booked(story, name)
     ours = await story.get_refund(refund_id)
     assert ours.status == "failed"
     assert ours.failure is not None
@@ -122,12 +100,11 @@ async def test_above_the_limit_another_amount_needs_a_second_person_as_well(
     """Also where little was taken of much."""
     story = await Story.begin(rt, psp)
     held = await story.charge(200_000, capture_method="manual")
-    _otherwise(psp, "capture", 90_000)
+    psp.amounts["capture"] = 90_000
     await story.capture(held.id)
     await story.hurry()
     (charge,) = psp.charges.values()
-    await decide(rt, await the_item(rt), "otherwise", charge.id)
-    await story.hurry()
+    await _booked(story, charge.id)
     assert (await the_item(rt)).stage == "second"
     assert (await story.get(held.id)).amount_captured == 0
     await answer_second(rt, BEA)
@@ -154,8 +131,7 @@ async def test_another_amount_is_booked_only_of_what_is_surely_ours(
     for name, value in change.items():
         setattr(charge, name, value)
     named = charge.id if change else "pi_of_somebody_else"
-    await decide(rt, await the_item(rt), "otherwise", named)
-    await story.hurry()
+    await _booked(story, named)
     item = await the_item(rt)
     assert (item.state, item.stage) == ("open", None)
     assert words in (item.finding or "")
@@ -196,8 +172,7 @@ async def test_the_second_person_agrees_to_what_is_booked(rt: Runtime, psp: Book
     (charge,) = psp.charges.values()
     seen = charge.refunds[name]
     seen.amount = 2_100
-    await decide(rt, await the_item(rt), "otherwise", name)
-    await story.hurry()
+    await _booked(story, name)
     item = await the_item(rt)
     assert (item.stage, item.amount) == ("second", 2_100)
     seen.amount = 2_200
@@ -219,8 +194,7 @@ async def test_a_refund_of_another_amount_that_is_taken_back_later_is_compensate
     rt: Runtime, psp: BookPsp
 ) -> None:
     story, refund_id, name = await _refunded(rt, psp, 400)
-    await decide(rt, await the_item(rt), "otherwise", name)
-    await story.hurry()
+    await _booked(story, name)
     (charge,) = psp.charges.values()
     await refund_event(story, psp.change_refund("failed"), charge.id)
     ours = await story.get_refund(refund_id)
@@ -236,11 +210,9 @@ async def test_another_refund_that_names_the_attempt_is_not_taken_for_its_own(
     (charge,) = psp.charges.values()
     again = msgspec.structs.replace(charge.refunds[name], psp_reference="re_again", amount=600)
     charge.refunds = charge.refunds | {"re_again": again}
-    await decide(rt, await the_item(rt), "otherwise", "re_again")
-    await story.hurry()
+    await _booked(story, "re_again")
     assert "does not show re_again" in ((await the_item(rt)).finding or "")
-    await decide(rt, await the_item(rt), "otherwise", name)
-    await story.hurry()
+    await _booked(story, name)
     await refund_event(story, again, charge.id)
     ours = await story.get_refund(refund_id)
     assert (await story.get(ours.payment)).amount_refundable == psp.total() == 9_000
@@ -323,24 +295,34 @@ async def test_a_capture_that_was_made_at_the_psp_instead_opens_no_item(
     await story.end()
 
 
+class _ShutOnce(OpenGates):
+    """Turns the second look-up away: the list of refunds comes after the look at the attempt."""
+
+    looks = 0
+
+    async def through(
+        self,
+        connection_id: str,
+        operation: str,
+        send: Callable[[], Awaitable[T]],
+        *,
+        retry: bool = False,
+    ) -> T | Result:
+        self.looks += operation == LOOKUP
+        if self.looks == 2:
+            return Result(cls="not_sent", turned_away=True)
+        return await super().through(connection_id, operation, send, retry=retry)
+
+
 async def test_the_list_of_refunds_passes_the_gate_and_is_waited_for(
     rt: Runtime, psp: BookPsp
 ) -> None:
     story, refund_id, name = await _refunded(rt, psp, 400)
-    asked: list[str] = []
-    through = rt.gates.through
-
-    async def shut(connection_id: str, operation: str, send: Any, **how: Any) -> Any:
-        if "look_up_refunds" in send.__code__.co_names and not asked:
-            asked.append(operation)
-            return Result(cls="not_sent", turned_away=True)
-        return await through(connection_id, operation, send, **how)
-
-    rt.gates.through = shut  # type: ignore[method-assign] # In front of the gate.
-    await decide(rt, await the_item(rt), "otherwise", name)
-    await story.hurry()
-    assert asked == ["lookup"]
+    rt.made_gates = gates = _ShutOnce(rt)
+    await _booked(story, name)
+    assert gates.looks == 2
     assert (await the_item(rt)).stage == "looking"
     await story.hurry()
+    assert gates.looks == 4
     assert (await story.get_refund(refund_id)).status == "failed"
     await story.end()

@@ -105,20 +105,22 @@ async def test_nobody_looks_at_a_call_that_is_under_way(rt: Runtime, psp: BookPs
     story = await Story.begin(rt, psp)
     payment_id = await _unknown(story)
 
-    async def due(state: str, started: timedelta) -> int:
+    async def due(state: str, kind: str, started: timedelta) -> int:
         async with rt.sessions.begin() as session:
             await session.execute(update(Job).values(state="done"))
             at = rt.clock() - started
-            await session.execute(update(PspCall).values(started_at=at, finished_at=None))
+            await session.execute(
+                update(PspCall).values(kind=kind, started_at=at, finished_at=None)
+            )
             # The PSP may have said that it decides later: the schedule comes by in an hour.
             later = rt.clock() + timedelta(hours=1)
             await session.execute(update(Attempt).values(state=state, next_check_at=later))
         await _hurry(rt, payment_id)
         return [one.state for one in await _looks(rt)].count("due")
 
-    for state in ("sent", "unknown"):
-        assert await due(state, timedelta(seconds=20)) == 0
-        assert await due(state, timedelta(seconds=40)) == 1
+    for state, kind in (("sent", "request"), ("unknown", "replay")):
+        assert await due(state, kind, timedelta(seconds=20)) == 0
+        assert await due(state, kind, timedelta(seconds=40)) == 1
 
 
 async def test_a_look_that_nobody_answers_is_made_again_soon(

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import asyncpg
@@ -217,8 +218,7 @@ class Connection:
             self._check()
             if not self.handle.raw.is_in_transaction():
                 raise self._broken() from None
-            call = lambda: self.handle.raw.execute(_FAIL)  # noqa: E731 - what is asked in its place.
-            lost = False
+            call, lost = partial(self.handle.raw.execute, _FAIL), False
         except Broken as error:
             if isinstance(error, Down):
                 self._server.restart(error.seconds)

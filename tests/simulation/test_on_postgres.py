@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app import db
 from tests.simulation import history
+from tests.simulation import process as processes
 from tests.simulation.loop import unheard
 from tests.simulation.postgres_store import PostgresStore
 from tests.simulation.process import Process
@@ -211,12 +212,15 @@ def test_the_server_gives_up_who_waits_also_where_his_process_stands_still(world
     _play(world, play)
 
 
-def test_a_server_that_restarts_ends_everybodys_transaction(world: World) -> None:
+def test_a_server_that_restarts_ends_everybodys_transaction(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_SERVERS", 1.0)  # Each error is one of the whole server.
+
     async def play() -> None:
         _, first = await _holder(world, pause=1.0)
         other = world.spawn("api")
         world.faults.active, world.faults.rates = True, {"db.error": 1.0}
-        world.random.random = lambda: 0.0  # type: ignore[method-assign] # It is the whole server.
         second = other.start(_hold(other, _advisory(1), pause=0.0))
         await asyncio.wait({second})
         world.faults.active = False
@@ -238,7 +242,8 @@ def test_who_waits_when_the_server_restarts_hears_of_it(world: World) -> None:
         _, first = await _holder(world, pause=1.0)
         second = other.start(_hold(other, _ROW, pause=0.0))
         await asyncio.sleep(0.1)
-        world.store.restart(1.0)  # type: ignore[attr-defined] # As only this one has.
+        assert isinstance(world.store, PostgresStore)
+        world.store.restart(1.0)
         await asyncio.wait({first, second})
         assert world.loop.time() < 3.0
         assert isinstance(first.exception(), DBAPIError)

@@ -59,6 +59,7 @@ class BookPsp:
     no reply), `not_sent`, `busy`, `unauthorized`, `declined`, `rejected`, `pending` (the PSP
     decides later), or `ok`. Empty: everything works. `looks` does the same for
     look-ups: `lost` or `ok`.
+    `amounts` holds what is done in place of the amount that is asked for, by kind of attempt.
     `meanwhile` is awaited in the middle of the next mutating call: what else happens just then.
     """
 
@@ -72,6 +73,7 @@ class BookPsp:
         self.script: deque[str] = deque()
         self.looks: deque[str] = deque()
         self.meanwhile: Callable[[], Awaitable[object]] | None = None
+        self.amounts: dict[AttemptKind, int] = {}
         self.retry_after: float | None = None  # What a busy PSP asks for, in seconds.
         self.step = 1  # Amounts are multiples of it.
         self.least, self.most = 1, 10**12 - 1
@@ -147,7 +149,7 @@ class BookPsp:
                 id=f"pi_{len(self.charges) + 1}_{request.attempt_id[-8:]}",
                 attempt_id=request.attempt_id,
                 installation=request.installation,
-                amount=request.amount,
+                amount=self._amount(request),
                 currency=request.currency,
                 capture_method=request.capture_method,
             )
@@ -163,13 +165,16 @@ class BookPsp:
         elif step == "capture":
             if charge.status != "requires_capture":
                 return Result(cls="rejected", code="wrong_state", message="Not held.")
-            charge.status, charge.captured = "succeeded", request.amount
+            charge.status, charge.captured = "succeeded", self._amount(request)
         elif step == "cancel":
             ended = {"open"} if reference == charge.session else {"open", *_CANCELABLE}
             if charge.status not in ended:
                 return Result(cls="rejected", code="wrong_state", message="Too late.")
             charge.status = "canceled"
         return self._seen(charge)
+
+    def _amount(self, request: Request) -> int:
+        return self.amounts.get(request.kind, request.amount)
 
     def _refund(
         self, request: Request, status: Literal["pending", "succeeded"] = "succeeded"
@@ -180,7 +185,7 @@ class BookPsp:
             return Result(cls="rejected", code="too_much", message="More than the charge.")
         seen = RefundSeen(
             psp_reference=f"re_{charge.id}_{len(charge.refunds) + 1}",
-            amount=request.amount,
+            amount=self._amount(request),
             currency=request.currency,
             status=status,
             attempt_id=request.attempt_id,

@@ -77,6 +77,7 @@ class ReviewPage(msgspec.Struct, frozen=True, kw_only=True):
     said_at: Any
     key: Key | None
     choices: list[tuple[str, str]]
+    decided: str | None
     moments: list[Moment]
     address: str
     mine: bool
@@ -210,6 +211,7 @@ def _shown(request: Req, viewer: Viewer, item: Item, moments: Sequence[Moment]) 
         said_at=looks[-1].finished_at if looks else None,
         key=key_of(rt, attempt, item.calls),
         choices=[(key, _CHOICES[key]) for key in answers(review.kind, attempt.kind)],
+        decided=_CHOICES.get(review.decision or ""),
         moments=list(moments),
         address=f"{BASE}/{review.id}",
         mine=review.decided_by == viewer.user_id,

@@ -14,6 +14,7 @@ from tests.simulation.postgres_store import PostgresStore
 from tests.simulation.sqlite_store import SqliteStore
 
 SEEDS = Path(__file__).with_name("seeds.json")
+PLANTS = BUGS | ON_POSTGRES
 WITHIN = 200
 PAYMENTS = 10
 
@@ -24,7 +25,7 @@ def caught(name: str, first: int | None, within: int) -> tuple[int, str] | None:
     Without the bug the same seed must hold, or it would have caught nothing.
     """
     store = PostgresStore if name in ON_POSTGRES else SqliteStore
-    plant = ON_POSTGRES.get(name) or BUGS[name]
+    plant = PLANTS[name]
     seeds = ([] if first is None else [first]) + [s for s in range(within) if s != first]
     for seed in seeds:
         with plant():
@@ -45,7 +46,7 @@ def main(arguments: list[str]) -> int:
     wanted = parser.parse_args(arguments)
     quiet()
     known: dict[str, int] = json.loads(SEEDS.read_text()) if SEEDS.exists() else {}
-    names = wanted.only.split(",") if wanted.only else [*BUGS, *ON_POSTGRES]
+    names = wanted.only.split(",") if wanted.only else list(PLANTS)
     missed = left_out = 0
     for name in names:
         if name in ON_POSTGRES and (missing := why_missing()) is not None:
@@ -55,7 +56,7 @@ def main(arguments: list[str]) -> int:
         found = caught(name, known.get(name), wanted.within)
         if found is None:
             missed += 1
-            _say(f"NOT CAUGHT  {name}: {(BUGS | ON_POSTGRES)[name].__doc__}")
+            _say(f"NOT CAUGHT  {name}: {PLANTS[name].__doc__}")
             continue
         _say(f"caught  {name:<26} seed {found[0]:<4} {found[1][:120]}")
         known[name] = found[0]

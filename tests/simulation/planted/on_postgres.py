@@ -23,4 +23,4 @@ def _unlocked(statement: "Select[Any]") -> "Select[Any]":
     return made
 
 
-ON_POSTGRES = {made.__name__: made for made in (payment_not_locked,)}
+ON_POSTGRES = {payment_not_locked.__name__: payment_not_locked}
