@@ -6,6 +6,7 @@ import pytest
 from litestar import Litestar
 from sqlalchemy import select, update
 
+from app.jobs import Job
 from app.merchants.models import Merchant
 from app.payments.change import lock
 from app.payments.models import Attempt
@@ -96,6 +97,32 @@ async def test_the_psp_is_asked_when_somebody_presses_the_button(
     await story.work()
     assert "It said Not found" in (await ada.get(f"{BASE}/{review_id}")).words
     await story.end()
+
+
+async def test_asking_about_an_item_that_was_closed_meanwhile_leads_back_to_it(
+    rt: Runtime, psp: BookPsp, ada: Browser
+) -> None:
+    _, _, review_id = await asked(rt, psp)
+    page = await ada.get(f"{BASE}/{review_id}")
+    async with rt.sessions.begin() as session:
+        await session.execute(update(Review).values(state="closed", closed_how="Settled."))
+    answer = await ada.submit(page, "/look")
+    assert (answer.status, answer.location) == (303, f"{BASE}/{review_id}")
+    async with rt.sessions.read() as session:
+        assert (await session.scalars(select(Job).where(Job.kind == "desk.look"))).all() == []
+
+
+async def test_a_decision_is_told_in_the_words_that_it_was_chosen_by(
+    rt: Runtime, psp: BookPsp, ada: Browser
+) -> None:
+    _, _, review_id = await asked(rt, psp)
+    async with rt.sessions.begin() as session:
+        review = await session.get_one(Review, review_id)
+        review.kind, review.stage = "mismatch", "second"
+        review.decision, review.decided_at, review.decided_name = "otherwise", rt.clock(), "ada"
+    words = (await ada.get(f"{BASE}/{review_id}")).words
+    assert "ada found: It happened with another amount." in words
+    assert "Finding It happened with another amount" in words
 
 
 async def test_a_decision_needs_password_and_code_again(
