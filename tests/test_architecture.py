@@ -34,6 +34,7 @@ SPLIT_OFF = {
         "app/payments/refunding.py",
         "app/payments/resolving.py",
         "app/payments/settling.py",
+        "app/payments/suspense.py",
         "app/payments/volume.py",
     },
     *{"app/verification/health.py", "app/verification/rule.py", "app/verification/tenants.py"},

@@ -109,13 +109,15 @@ def of_did_not_happen(result: Result, *, now: datetime, key_ends: datetime) -> F
 
 
 def of_refunded(seen: Sequence[RefundSeen], *, named: str, amount: int, currency: str) -> Finding:
-    """Tell whether the money that nobody expected has gone back, all of it."""
+    """Tell whether the money that nobody expected has gone back: all of it, in one or in parts."""
     found = next((one for one in seen if one.psp_reference == named), None)
     if found is None:
         return Finding(agrees=False, words="The PSP knows no such refund of that charge.")
-    text = money.text(found.amount, found.currency)
     if found.status != "succeeded":
         return Finding(agrees=False, words=f"The PSP says: that refund is {found.status}.")
-    if (found.amount, found.currency) != (amount, currency):
-        return Finding(agrees=False, words=f"The PSP says: that refund is of {text}.")
+    gone = sum(one.amount for one in seen if one.status == "succeeded")
+    text = money.text(gone, found.currency)
+    if (gone, found.currency) != (amount, currency):
+        whole = money.text(amount, currency)
+        return Finding(agrees=False, words=f"The PSP says: {text} of {whole} went back.")
     return Finding(agrees=True, words=f"The PSP says: {text} went back.")

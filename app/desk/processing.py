@@ -1,5 +1,7 @@
 """Carries a person's decision out: start, ask the PSP, compare, and only then act on it."""
 
+from contextlib import suppress
+
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -14,13 +16,12 @@ from app.desk.finding import (
     of_refunded,
 )
 from app.jobs import Claim, Postpone
-from app.payments import attempts, outcomes, resolving
+from app.payments import attempts, outcomes, resolving, suspense
 from app.payments.attempts import Step
 from app.payments.change import Change, lock
 from app.payments.models import Attempt
 from app.payments.processing import backoff, call
-from app.payments.queries import is_suspended
-from app.payments.receipts import paid, return_suspended
+from app.payments.receipts import paid
 from app.payments.refunding import adopt
 from app.payments.states import OTHER_AMOUNT
 from app.psp.gates import LOOKUP
@@ -77,6 +78,7 @@ async def settle(rt: Runtime, job: Claim) -> None:
             finding = await _compare(change, review, attempt, result, refunds)
             review.finding = finding.words[:500]
             await _follow(change, review, attempt, result, finding)
+            await _gone_back(change, review, refunds)
             if finding.amount is not None and review.state == "closed":
                 await _as_it_is(change, attempt, result, _named(refunds, review.evidence or ""))
             await change.save()
@@ -125,9 +127,12 @@ async def _compare(
     if review.decision == "happened":
         return of_happened(attempt, result, named=named)
     if review.decision == "refunded" and isinstance(refunds, list):
-        if not await is_suspended(change.session, review.reference):
+        held = await suspense.apart(
+            change.session, payment_id=review.payment_id, reference=review.reference
+        )
+        if held is None:
             return Finding(agrees=False, words="No money of this is held apart.")
-        return of_refunded(refunds, named=named, amount=review.amount, currency=review.currency)
+        return of_refunded(refunds, named=named, amount=held.amount, currency=review.currency)
     if review.decision == "otherwise":
         other = await _other(change, attempt, result, refunds, named)
         return of_otherwise(attempt, other, named=named)
@@ -190,21 +195,27 @@ async def _follow(
         return
     review.amount = finding.amount or review.amount
     weighs = max(review.amount, attempt.amount)
-    if weighs > rt.settings.second_person_above and review.second_by is None:
+    # What has gone back at the PSP is a fact, to which nobody needs to agree.
+    decides = review.decision != "refunded"
+    if decides and weighs > rt.settings.second_person_above and review.second_by is None:
         review.stage, review.version = "second", review.version + 1
         return
     # Closed before its effects, so that these do not close it as settled by themselves.
     await operations.close(session, rt=rt, review=review, how=_HOW[review.decision or ""])
     await session.flush()
-    if review.decision == "refunded":
-        return_suspended(change, review.amount, review.currency, str(review.evidence))
-        if attempt.state == "needs_review":
-            await resolving.did_not_happen(change, attempt, code="refunded_at_psp")
-    elif review.decision == "did_not_happen":
+    if review.decision == "did_not_happen":
         await resolving.did_not_happen(change, attempt, code="not_charged")
     elif review.decision == "happened":
         attempt.state = "unknown"
         await outcomes.apply(change, attempt, result, found=True)
+
+
+async def _gone_back(change: Change, review: Review, refunds: list[RefundSeen] | Result) -> None:
+    """Book what the PSP shows to have gone back of money that is held apart, agreed to or not."""
+    if review.decision == "refunded" and review.reference and isinstance(refunds, list):
+        await change.session.flush()
+        with suppress(suspense.TooMuch):  # The finding says how much went back, of how much.
+            await suspense.follow(change, reference=review.reference, seen=refunds)
 
 
 def _is_news(review: Review, finding: Finding) -> bool:

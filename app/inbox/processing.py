@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import jobs
 from app.inbox.models import ReceivedEvent
 from app.jobs import Bury, Claim, NotNow, Postpone
-from app.payments import outcomes, processing, resolving
+from app.payments import outcomes, processing, resolving, suspense
 from app.payments.attempts import installation_of
 from app.payments.change import lock
 from app.payments.models import Attempt, Payment
@@ -39,8 +39,8 @@ _NO_EFFECT = "The PSP tells of money from an attempt that was held to have had n
 _NOT_LISTED = "The PSP does not list the refund of this event yet."
 _NO_ROOM = "A refund made at the PSP finds no room yet."
 _NOT_OF_A_SALE = (
-    "A refund was made at the PSP of a payment that has ended otherwise. Its money lay in "
-    "suspense, so it is booked by hand."
+    "A refund was made at the PSP of a payment that has ended otherwise, and the PSP shows nothing "
+    "that it could have taken the money from."
 )
 
 
@@ -253,8 +253,19 @@ async def _refunds(rt: Runtime, job: Claim, event: ReceivedEvent, attempt: Attem
         # Lists show what is new a little later; that one is missing there proves nothing.
         processing.give_up(job, rt, _NOT_LISTED)
         raise Postpone(processing.backoff(rt, job.tries, cap=60.0, at_least=5.0), _NOT_LISTED)
+    if await _held_apart(rt, attempt.payment_id, reference, seen):
+        return
     async with rt.sessions.read() as session:
         ours = await installation_of(session, rt)
+        payment = await session.get(Payment, attempt.payment_id)
+    unsold = payment is not None and payment.status in FINAL - {"succeeded"}
+    if unsold and any(one.status == "succeeded" for one in seen):
+        # It took money after its end, of which this is the first that we hear.
+        await resolving.look_back(rt, attempt_id=attempt.id)
+        if not await _held_apart(rt, attempt.payment_id, reference, seen):
+            processing.give_up(job, rt, _NOT_OF_A_SALE)
+            raise Postpone(processing.backoff(rt, job.tries, cap=300.0), _NOT_OF_A_SALE)
+        return
     # What failed makes room first; and one that finds none keeps no other one from being heard.
     by_hand = []
     for refund in seen:
@@ -278,6 +289,21 @@ async def _ask(rt: Runtime, job: Claim, connection_id: str, reference: str) -> l
     if seen.turned_away:
         raise NotNow(seen.retry_after or 0.0, why)
     raise Postpone(processing.backoff(rt, job.tries, cap=30.0, at_least=5.0), why)
+
+
+async def _held_apart(rt: Runtime, payment_id: str, reference: str, seen: list[RefundSeen]) -> bool:
+    """Book refunds of a charge whose money fits no payment; False: it is none of those."""
+
+    async def work(session: AsyncSession) -> bool:
+        change = await lock(session, rt, payment_id=payment_id)
+        try:
+            found = await suspense.follow(change, reference=reference, seen=seen)
+        except suspense.TooMuch as error:
+            raise Bury(str(error)) from None
+        await change.save()
+        return found
+
+    return await rt.sessions.run(work)
 
 
 async def _own(rt: Runtime, payment_id: str, seen: RefundSeen) -> bool:
@@ -315,8 +341,6 @@ async def _own(rt: Runtime, payment_id: str, seen: RefundSeen) -> bool:
 async def _adopt(rt: Runtime, payment_id: str, seen: RefundSeen) -> bool:
     async def work(session: AsyncSession) -> bool:
         change = await lock(session, rt, payment_id=payment_id)
-        if change.payment.status in FINAL - {"succeeded"} and seen.status == "succeeded":
-            raise Bury(_NOT_OF_A_SALE)
         named = await session.get(Attempt, seen.attempt_id) if seen.attempt_id else None
         if named is not None and named.state not in ATTEMPT_FINAL and seen.status == "succeeded":
             return False  # Which of the refunds that name it is its own is not known yet.

@@ -346,6 +346,29 @@ def suspense_return(
     )
 
 
+def suspense_reversal(
+    *,
+    psp_id: str,
+    livemode: bool,
+    connection_id: str,
+    amount: Money,
+    merchant_id: str | None = None,
+    payment_id: str | None = None,
+) -> Posting:
+    """The PSP has failed a refund by which money had left suspense; `psp_id` is that refund."""
+    of = _Accounts(livemode, amount.currency)
+    return Posting(
+        key=f"suspense_reversal:{psp_id}",
+        kind="suspense_reversal",
+        livemode=livemode,
+        merchant_id=merchant_id,
+        payment_id=payment_id,
+        transfers=_transfers(
+            (of(chart.PSP_RECEIVABLE, connection_id), of(chart.SUSPENSE), amount.minor)
+        ),
+    )
+
+
 def platform_fee(captured: int, basis_points: int, fixed: int) -> int:
     """Return the platform's fee in minor units: half-up, and never more than was captured."""
     return min(captured, (captured * basis_points + 5_000) // 10_000 + fixed)

@@ -54,21 +54,6 @@ def suspend(change: Change, amount: int, currency: str | None, reference: str) -
     )
 
 
-def return_suspended(change: Change, amount: int, currency: str, refund_reference: str) -> None:
-    """Let money go that was held apart: the PSP has given it back to the customer."""
-    payment = change.payment
-    change.post(
-        postings.suspense_return(
-            psp_id=refund_reference,
-            payment_id=payment.id,
-            merchant_id=payment.merchant_id,
-            livemode=payment.livemode,
-            connection_id=payment.connection_id,
-            amount=Money(amount, currency),
-        )
-    )
-
-
 async def paid(change: Change, attempt: Attempt, result: Result) -> Ruling:
     """Record that the customer was charged: once, in the ledger, and to the merchant."""
     payment = change.payment

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import ColumnElement, case, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import db
 from app.reviews.models import Review
 
 SETTLED = "Settled by the PSP's word."
+_OTHER_BY_NOW = "The PSP shows another amount by now."
+_OF_MONEY = ("mismatch", "unexpected_receipt")
 
 
 def row(
@@ -53,13 +55,29 @@ async def open_once(session: AsyncSession, values: dict[str, Any]) -> bool:
 
 
 async def correct(session: AsyncSession, *, attempt_id: str, amount: int, reference: str) -> None:
-    """Let the open item about a mismatch say what the PSP has taken in the end."""
+    """Let the open items about money say how much is in question, of which object of the PSP.
+
+    What a person has said about another amount is asked again.
+    """
     await session.execute(
         update(Review)
-        .where(Review.attempt_id == attempt_id, Review.state == "open", Review.kind == "mismatch")
-        .values(amount=amount, reference=reference, version=Review.version + 1)
+        .where(Review.attempt_id == attempt_id, Review.state == "open", Review.kind.in_(_OF_MONEY))
+        .values(
+            amount=amount,
+            reference=reference,
+            stage=None,
+            finding=case((Review.stage.is_(None), Review.finding), else_=_OTHER_BY_NOW),
+            version=Review.version + 1,
+        )
         .execution_options(synchronize_session=False)
     )
+
+
+async def close_returned(
+    session: AsyncSession, *, attempt_id: str, how: str, now: datetime
+) -> None:
+    """Close the items about money of an attempt that has gone back."""
+    await _close(session, Review.attempt_id == attempt_id, Review.kind.in_(_OF_MONEY), how, now)
 
 
 async def close_answered(
@@ -69,19 +87,22 @@ async def close_answered(
 
     Money that came unexpectedly is another question: it stays open until it has gone back.
     """
+    asked = Review.kind != "unexpected_receipt"
+    await _close(session, Review.attempt_id.in_(attempt_ids), asked, SETTLED, now)
+
+
+async def _close(
+    session: AsyncSession,
+    whose: ColumnElement[bool],
+    which: ColumnElement[bool],
+    how: str,
+    now: datetime,
+) -> None:
     await session.execute(
         update(Review)
-        .where(
-            Review.attempt_id.in_(attempt_ids),
-            Review.state == "open",
-            Review.kind != "unexpected_receipt",
-        )
+        .where(whose, which, Review.state == "open")
         .values(
-            state="closed",
-            stage=None,
-            closed_at=now,
-            closed_how=SETTLED,
-            version=Review.version + 1,
+            state="closed", stage=None, closed_at=now, closed_how=how, version=Review.version + 1
         )
         .execution_options(synchronize_session=False)
     )

@@ -96,6 +96,9 @@ def _said(posting: PostingState, lines: list[Line]) -> tuple[str, str, Tone, str
     if posting.kind == "suspense_return":
         text = "It never was in your wallet."
         return f"{write(whole)} went back to the customer at the PSP", text, "quiet", "book-2"
+    if posting.kind == "suspense_reversal":
+        text = "The PSP could not pay the refund out. It is held apart again."
+        return f"{write(whole)} came back to the PSP", text, "wait", "user-exclamation"
     return f"{posting.kind} recorded", "", "quiet", "book-2"
 
 

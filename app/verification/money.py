@@ -90,6 +90,16 @@ _RESERVED_FIRST = """
   FROM attempts a LEFT JOIN postings p ON p.key = 'refund_reserve:' || a.refund_id
   WHERE a.kind = 'refund' AND a.first_sent_at IS NOT NULL
     AND (p.status IS NULL OR p.status <> 'accepted')"""
+_HELD_APART = """
+  SELECT 'payment ' || payment_id AS what, minor || ' of it is held apart' AS why
+  FROM apart WHERE minor < 0"""
+_ASKED_ABOUT = """
+  SELECT 'payment ' || a.payment_id AS what,
+    a.minor || ' of it is held apart, and nobody is asked about it' AS why
+  FROM apart a WHERE a.minor > 0 AND NOT EXISTS (
+    SELECT 1 FROM reviews r WHERE r.payment_id = a.payment_id AND r.state = 'open'
+      AND r.kind IN ('mismatch', 'unexpected_receipt')
+  )"""
 
 RULES = (
     Rule("I4", "a payment is captured once", _ONE_CHARGE),
@@ -101,5 +111,7 @@ RULES = (
     Rule("I5", "a refund takes what its reserve took", _PARTS),
     Rule("I5", "a refund is set aside until it ends", _IN_FLIGHT),
     Rule("I5", "what the PSP gave back is what succeeded", _GONE),
+    Rule("I5", "what went back of money that fits no payment had come", _HELD_APART),
+    Rule("I16", "a person is asked about money that fits no payment", _ASKED_ABOUT),
     Rule("I14", "a refund is sent after the ledger accepted its reserve", _RESERVED_FIRST),
 )

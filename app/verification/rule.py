@@ -46,6 +46,7 @@ WITH moved AS (
   SELECT id, kind, COALESCE(first_sent_at, created_at) + INTERVAL '87300 seconds' AS flagged_by
   FROM attempts WHERE state = 'unknown'
 )"""
+# What of a payment fits it not and has not gone back is `apart`.
 # A refused reserve counts while its refund has not been told: the refund's own columns and the
 # payment's still hold it.
 _FLOWS = """
@@ -58,6 +59,12 @@ _FLOWS = """
          ELSE 0 END AS in_flight
   FROM moved m LEFT JOIN refunds r ON r.id = m.refund_id
   WHERE m.status <> 'refused' OR r.status = 'pending'
+), apart AS (
+  SELECT payment_id,
+    SUM(CASE kind WHEN 'suspense_return' THEN -minor ELSE minor END) AS minor
+  FROM moved WHERE kind IN ('unexpected_receipt', 'suspense_return', 'suspense_reversal')
+    AND status IN ('waiting', 'accepted')
+  GROUP BY payment_id
 )
 """
 

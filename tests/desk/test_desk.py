@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import select
 
@@ -16,7 +17,7 @@ from app.payments.change import lock
 from app.psp.port import RefundSeen
 from app.reviews.models import Review
 from app.runtime import Runtime
-from tests.payments.story import Story
+from tests.payments.story import Story, receive
 from tests.support.psp import BookPsp, Charge
 from tests.support.runtime import Clock
 
@@ -271,9 +272,9 @@ async def test_unexpected_money_is_closed_with_the_refund_that_was_made_at_the_p
     await story.end()
 
 
-def _refund_by_hand(charge: Charge, amount: int) -> str:
+def _refund_by_hand(charge: Charge, amount: int, name: str = "re_by_hand") -> str:
     seen = RefundSeen(
-        psp_reference="re_by_hand", amount=amount, currency=charge.currency, status="succeeded"
+        psp_reference=name, amount=amount, currency=charge.currency, status="succeeded"
     )
     charge.refunds = charge.refunds | {seen.psp_reference: seen}
     return seen.psp_reference
@@ -296,6 +297,54 @@ async def test_a_charge_of_another_amount_goes_back_and_its_payment_fails(
     assert failed.failure is not None
     assert failed.failure.code == "refunded_at_psp"
     assert (await suspense(rt), psp.total()) == (0, 0)
+    assert (await the_item(rt)).state == "closed"
+    await story.end()
+
+
+async def test_what_goes_back_in_parts_is_booked_as_it_goes(rt: Runtime, psp: BookPsp) -> None:
+    """The events were lost; a person names the refunds, and needs nobody to agree to a fact."""
+    rt.settings = msgspec.structs.replace(rt.settings, second_person_above=1_000)
+    story = await Story.begin(rt, psp)
+    await story.create(payment_method="pm_card_visa")
+    psp.amounts["charge"] = 10_100
+    await story.work()
+    (charge,) = psp.charges.values()
+    first = _refund_by_hand(charge, 4_000)
+    await decide(rt, await the_item(rt), "refunded", first)
+    await story.work()
+    item = await the_item(rt)
+    assert (item.state, item.stage, item.amount) == ("open", None, 6_100)
+    assert item.finding == "The PSP says: 40.00 EUR of 101.00 EUR went back."
+    assert await suspense(rt) == 6_100
+    await decide(rt, item, "refunded", _refund_by_hand(charge, 6_100, "re_rest"))
+    await story.work()
+    assert ((await the_item(rt)).state, await suspense(rt), psp.total()) == ("closed", 0, 0)
+    await story.end()
+
+
+async def test_a_decision_about_an_amount_that_has_changed_meanwhile_is_asked_again(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    story = await Story.begin(rt, psp)
+    await story.create(payment_method="pm_card_visa")
+    psp.amounts["charge"] = 10_100
+    await story.work()
+    (charge,) = psp.charges.values()
+    await decide(rt, await the_item(rt), "refunded", "re_by_hand")
+    part = _refund_by_hand(charge, 4_000)
+    await receive(
+        rt,
+        "evt_1",
+        type="refund.created",
+        about="refund",
+        psp_reference=part,
+        charge_reference=charge.id,
+    )
+    await story.work()
+    item = await the_item(rt)
+    assert (item.state, item.stage, item.amount) == ("open", None, 6_100)
+    await decide(rt, item, "refunded", _refund_by_hand(charge, 6_100, "re_rest"))
+    await story.work()
     assert (await the_item(rt)).state == "closed"
     await story.end()
 

@@ -17,8 +17,7 @@ from app.psp.port import Result
 from app.reviews.models import Review
 from app.runtime import Runtime
 from tests.desk.test_desk import BEA, answer_second, decide, lost_refund, suspense, the_item
-from tests.payments.story import Story
-from tests.payments.test_refunds import refund_event
+from tests.payments.story import Story, refund_event
 from tests.support.gates import OpenGates
 from tests.support.psp import BookPsp, Charge
 from tests.support.runtime import Clock

@@ -5,35 +5,12 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from app.inbox import operations
 from app.inbox.models import ReceivedEvent
 from app.jobs import Job
-from app.psp.port import PspEvent, RefundSeen
-from app.psp.registry import SANDBOX
+from app.psp.port import RefundSeen
 from app.runtime import Runtime
-from tests.payments.story import Story
+from tests.payments.story import Story, receive
 from tests.support.psp import BookPsp, Charge
-
-
-async def _receive(rt: Runtime, event_id: str, **fields: Any) -> bool:
-    values: dict[str, Any] = {
-        "id": event_id,
-        "type": "payment_intent.succeeded",
-        "created_at": datetime.now(UTC),
-        "livemode": False,
-        "about": "intent",
-    }
-    event = PspEvent(**values | fields)
-    async with rt.sessions.begin() as session:
-        return await operations.store(
-            session,
-            ids=rt.ids,
-            sealer=rt.sealer,
-            connection_id=SANDBOX,
-            event=event,
-            body=b"{}",
-            now=rt.clock(),
-        )
 
 
 async def _states(rt: Runtime) -> list[str]:
@@ -58,9 +35,9 @@ async def test_an_event_is_stored_and_applied_once(rt: Runtime, psp: BookPsp) ->
         "attempt_id": attempt_id,
         "installation": rt.installation,
     }
-    assert await _receive(rt, "evt_1", **about)
-    assert not await _receive(rt, "evt_1", **about)
-    assert await _receive(rt, "evt_2", **about)
+    assert await receive(rt, "evt_1", **about)
+    assert not await receive(rt, "evt_1", **about)
+    assert await receive(rt, "evt_2", **about)
     await story.work()
     assert (await story.get(payment_id)).status == "succeeded"
     assert await _states(rt) == ["applied", "applied"]
@@ -72,7 +49,7 @@ async def test_a_settled_payment_is_not_asked_about_again(rt: Runtime, psp: Book
     paid = await story.charge()
     before = len(psp.requests)
     attempt_id = paid.attempts[0].id  # type: ignore[union-attr] # They are expanded.
-    await _receive(rt, "evt_1", attempt_id=attempt_id, installation=rt.installation)
+    await receive(rt, "evt_1", attempt_id=attempt_id, installation=rt.installation)
     await story.work()
     assert len(psp.requests) == before
     assert await _states(rt) == ["applied"]
@@ -80,9 +57,9 @@ async def test_a_settled_payment_is_not_asked_about_again(rt: Runtime, psp: Book
 
 async def test_an_event_of_another_system_is_foreign(rt: Runtime, psp: BookPsp) -> None:
     story = await Story.begin(rt, psp)
-    await _receive(rt, "evt_1", attempt_id="att_theirs", installation="another")
-    await _receive(rt, "evt_2", psp_reference="pi_by_hand")
-    await _receive(rt, "evt_3", about="other", type="customer.created")
+    await receive(rt, "evt_1", attempt_id="att_theirs", installation="another")
+    await receive(rt, "evt_2", psp_reference="pi_by_hand")
+    await receive(rt, "evt_3", about="other", type="customer.created")
     await story.work()
     assert await _states(rt) == ["foreign", "foreign", "ignored"]
     assert await story.dead() == []
@@ -95,7 +72,7 @@ async def test_an_event_before_our_own_commit_is_parked_and_tried_again(
     story = await Story.begin(rt, psp)
     paid = await story.charge()
     attempt_id = rt.ids("att")
-    await _receive(rt, "evt_1", attempt_id=attempt_id, installation=rt.installation)
+    await receive(rt, "evt_1", attempt_id=attempt_id, installation=rt.installation)
     await story.work()
     assert await _states(rt) == ["parked"]
     real = paid.attempts[0].id  # type: ignore[union-attr] # They are expanded.
@@ -108,7 +85,7 @@ async def test_an_event_before_our_own_commit_is_parked_and_tried_again(
 async def test_what_never_appears_is_given_up_after_a_day(rt: Runtime, psp: BookPsp) -> None:
     story = await Story.begin(rt, psp)
     await story.charge()
-    await _receive(rt, "evt_1", attempt_id=rt.ids("att"), installation=rt.installation)
+    await receive(rt, "evt_1", attempt_id=rt.ids("att"), installation=rt.installation)
     async with rt.sessions.begin() as session:
         old = datetime.now(UTC) - timedelta(days=2)
         await session.execute(update(ReceivedEvent).values(received_at=old))
@@ -126,7 +103,7 @@ async def test_a_refund_made_at_the_psp_by_hand_is_adopted_and_posted(
     seen = RefundSeen(psp_reference="re_hand", amount=3_000, currency="eur", status="succeeded")
     charge.refunds = {"re_hand": seen}
     for event_id in ("evt_1", "evt_2"):
-        await _receive(
+        await receive(
             rt,
             event_id,
             type="charge.refunded",
@@ -151,7 +128,7 @@ async def test_a_refund_by_hand_waits_for_its_checkout_whose_own_events_were_los
     seen = RefundSeen(psp_reference="re_hand", amount=3_000, currency="eur", status="succeeded")
     charge.refunds = {"re_hand": seen}
     about = {"type": "refund.created", "about": "refund", "psp_reference": "re_hand"}
-    await _receive(rt, "evt_1", charge_reference=charge.id, **about)
+    await receive(rt, "evt_1", charge_reference=charge.id, **about)
     await story.work()
     assert await _states(rt) == ["parked"]
     await story.resolved(payment_id)
@@ -179,7 +156,7 @@ async def test_a_refund_that_the_psp_takes_back_is_compensated(rt: Runtime, psp:
             installation=made.installation,
         )
     }
-    await _receive(
+    await receive(
         rt,
         "evt_1",
         type="refund.failed",
@@ -202,7 +179,7 @@ async def test_no_event_is_left_behind(rt: Runtime, psp: BookPsp) -> None:
     payment_id, attempt_id = await _page(story)
     psp.pay(attempt_id)
     for number in range(5):
-        await _receive(rt, f"evt_{number}", attempt_id=attempt_id, installation=rt.installation)
+        await receive(rt, f"evt_{number}", attempt_id=attempt_id, installation=rt.installation)
     await story.work()
     assert set(await _states(rt)) == {"applied"}
     assert (await story.get(payment_id)).status == "succeeded"
@@ -220,7 +197,7 @@ async def test_an_event_whose_look_up_fails_is_applied_later(rt: Runtime, psp: B
     payment_id, attempt_id = await _page(story)
     psp.pay(attempt_id)
     psp.looks.append("lost")
-    await _receive(rt, "evt_1", attempt_id=attempt_id, installation=rt.installation)
+    await receive(rt, "evt_1", attempt_id=attempt_id, installation=rt.installation)
     await story.work()
     assert await _states(rt) == ["received"]
     await story.hurry()
@@ -237,14 +214,14 @@ async def test_a_decline_on_the_page_is_noted_and_the_customer_may_go_on(
     (charge,) = psp.charges.values()
     charge.declined = "card_declined"
     about = {"attempt_id": attempt_id, "installation": rt.installation, "psp_reference": charge.id}
-    await _receive(rt, "evt_1", type="payment_intent.payment_failed", **about)
+    await receive(rt, "evt_1", type="payment_intent.payment_failed", **about)
     await story.work()
     declined = await story.get(payment_id)
     assert declined.status == "requires_action"
     assert declined.failure is not None
     assert declined.failure.code == "card_declined"
     psp.pay(attempt_id)
-    await _receive(rt, "evt_2", **about)
+    await receive(rt, "evt_2", **about)
     await story.work()
     paid = await story.get(payment_id)
     assert (paid.status, paid.failure) == ("succeeded", None)
@@ -260,12 +237,12 @@ async def test_a_hold_that_the_psp_lets_lapse_ends_the_payment(rt: Runtime, psp:
     held = await story.charge(capture_method="manual")
     (charge,) = psp.charges.values()
     about = {"attempt_id": charge.attempt_id, "installation": rt.installation}
-    await _receive(rt, "evt_1", type="payment_intent.amount_capturable_updated", **about)
+    await receive(rt, "evt_1", type="payment_intent.amount_capturable_updated", **about)
     await story.work()
     assert (await story.get(held.id)).status == "requires_capture"
     charge.status = "canceled"
     psp.looks.append("lost")
-    await _receive(rt, "evt_2", type="payment_intent.canceled", **about)
+    await receive(rt, "evt_2", type="payment_intent.canceled", **about)
     await story.work()
     await story.hurry()
     lapsed = await story.get(held.id)
@@ -281,7 +258,7 @@ async def test_a_hold_that_is_captured_at_the_psp_by_hand_is_paid(
     held = await story.charge(capture_method="manual")
     (charge,) = psp.charges.values()
     charge.status, charge.captured = "succeeded", 6_000
-    await _receive(rt, "evt_1", attempt_id=charge.attempt_id, installation=rt.installation)
+    await receive(rt, "evt_1", attempt_id=charge.attempt_id, installation=rt.installation)
     await story.work()
     paid = await story.get(held.id)
     assert (paid.status, paid.amount_captured) == ("succeeded", 6_000)
@@ -300,7 +277,7 @@ async def test_what_an_event_cannot_settle_is_in_the_dead_letters(
     payment_id, attempt_id = await _page(story)
     charge = psp.pay(attempt_id)
     charge.amount = charge.captured = 1
-    await _receive(rt, "evt_1", attempt_id=attempt_id, installation=rt.installation)
+    await receive(rt, "evt_1", attempt_id=attempt_id, installation=rt.installation)
     await story.work()
     held = await story.get(payment_id)
     assert (held.status, held.status_reason) == ("processing", "held_for_review")
@@ -335,7 +312,7 @@ async def test_money_from_a_page_that_was_held_to_be_refused_is_recorded(
     """Seed 161 of the simulation: the first request came late, after its replay was refused."""
     story, payment_id, _, about = await _late_page(rt, psp)
     psp.looks.append("lost")
-    assert await _receive(rt, "evt_1", **about)
+    assert await receive(rt, "evt_1", **about)
     await story.work()
     assert await _states(rt) == ["received"]
     await story.hurry()
@@ -350,7 +327,7 @@ async def test_a_wrong_amount_from_such_a_page_waits_for_a_person(
     story, payment_id, charge, about = await _late_page(rt, psp)
     charge.amount += 7
     charge.captured = charge.amount
-    assert await _receive(rt, "evt_1", **about)
+    assert await receive(rt, "evt_1", **about)
     await story.work()
     held = await story.get(payment_id)
     assert (held.status, held.status_reason) == ("processing", "held_for_review")

@@ -8,12 +8,15 @@ from sqlalchemy import select, update
 
 from app.audit.operations import Actor
 from app.ids import Ids
+from app.inbox import operations as inbox
 from app.janitor.processing import hurry
 from app.jobs import Job
 from app.merchants.models import Merchant
 from app.payments import operations, queries, schemas
 from app.payments.accepting import NewPayment, create_payment
 from app.payments.models import Attempt, Customer, Payment, PspCall
+from app.psp.port import PspEvent, RefundSeen
+from app.psp.registry import SANDBOX
 from app.runtime import Runtime
 from app.webhooks.bodies import body_place
 from app.webhooks.models import Event
@@ -176,3 +179,40 @@ class Story:
     async def end(self) -> None:
         """Check what must always hold."""
         await check_invariants(self.rt)
+
+
+async def receive(rt: Runtime, event_id: str, **fields: Any) -> bool:
+    """Store an event of the PSP as its webhook does; False: it was stored before."""
+    values: dict[str, Any] = {
+        "id": event_id,
+        "type": "payment_intent.succeeded",
+        "created_at": datetime.now(UTC),
+        "livemode": False,
+        "about": "intent",
+    }
+    event = PspEvent(**values | fields)
+    async with rt.sessions.begin() as session:
+        return await inbox.store(
+            session,
+            ids=rt.ids,
+            sealer=rt.sealer,
+            connection_id=SANDBOX,
+            event=event,
+            body=b"{}",
+            now=rt.clock(),
+        )
+
+
+async def refund_event(story: Story, refund: RefundSeen, charge_id: str, number: int = 1) -> None:
+    """Have the PSP tell of a refund of a charge, and let the workers carry it through."""
+    await receive(
+        story.rt,
+        f"evt_refund_{number}",
+        type="refund.updated",
+        about="refund",
+        psp_reference=refund.psp_reference,
+        charge_reference=charge_id,
+        attempt_id=refund.attempt_id,
+        installation=refund.installation,
+    )
+    await story.work()

@@ -14,8 +14,7 @@ from app.ledger.models import PostingRow
 from app.payments import resolving
 from app.payments.settling import settle_due
 from app.runtime import Runtime
-from tests.inbox.test_inbox import _receive
-from tests.payments.story import Story
+from tests.payments.story import Story, receive
 from tests.support.psp import BookPsp
 from workers.jobs import JOBS, queues
 from workers.runner import Runner
@@ -49,7 +48,7 @@ async def test_events_look_ups_and_jobs_about_one_charge_record_it_once(
     story = await Story.begin(rt, psp)
     payment_id, attempt = await story.uncertain("lost")
     for n in range(3):
-        await _receive(rt, f"evt_{n}", attempt_id=attempt.id, installation=rt.installation)
+        await receive(rt, f"evt_{n}", attempt_id=attempt.id, installation=rt.installation)
     await asyncio.gather(
         *(resolving.resolve(rt, attempt_id=attempt.id) for _ in range(4)), _drain_by_three(story)
     )

@@ -14,7 +14,7 @@ from app.payments.operations import RefundAmountStale
 from app.payments.settling import settle_due
 from app.psp.port import RefundSeen
 from app.runtime import Runtime
-from tests.payments.story import Story
+from tests.payments.story import Story, refund_event
 from tests.support.psp import BookPsp, Charge
 
 
@@ -34,22 +34,6 @@ async def _paid_back(
     await story.work()
     (charge,) = psp.charges.values()
     return story, paid, refund, charge
-
-
-async def refund_event(story: Story, refund: RefundSeen, charge_id: str, number: int = 1) -> None:
-    from tests.inbox.test_inbox import _receive
-
-    about: dict[str, Any] = {"about": "refund", "type": "refund.updated"}
-    await _receive(
-        story.rt,
-        f"evt_refund_{number}",
-        psp_reference=refund.psp_reference,
-        charge_reference=charge_id,
-        attempt_id=refund.attempt_id,
-        installation=refund.installation,
-        **about,
-    )
-    await story.work()
 
 
 async def test_a_refused_refund_is_held_for_the_operator_and_its_retry_is_a_new_request(
@@ -250,24 +234,6 @@ async def test_a_refund_made_by_hand_before_the_payment_was_known_is_adopted_wit
     paid = await story.get(made.id)
     assert (paid.status, paid.amount_refunded) == ("succeeded", 2_500)
     assert psp.total() == 7_500
-    await story.end()
-
-
-async def test_a_refund_by_hand_of_money_that_came_too_late_is_a_persons_to_book(
-    rt: Runtime, psp: BookPsp
-) -> None:
-    story, made, attempt = await Story.with_page(rt, psp)
-    charge = psp.pay(attempt.id)
-    async with rt.sessions.begin() as session:
-        row = await session.get_one(type(await story.row(made.id)), made.id)
-        row.status, row.finished_at = "expired", rt.clock()
-    await story.resolved(made.id)
-    seen = RefundSeen(psp_reference="re_hand", amount=10_000, currency="eur", status="succeeded")
-    charge.refunds = {"re_hand": seen}
-    await refund_event(story, seen, charge.id)
-    letters = {letter.kind: letter.reason or "" for letter in await story.dead()}
-    assert "suspense" in letters["inbox.apply"]
-    assert (await story.get(made.id)).amount_refunded == 0
     await story.end()
 
 

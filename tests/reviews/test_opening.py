@@ -19,8 +19,7 @@ from app.reviews.operations import SETTLED
 from app.runtime import Runtime
 from app.verification import health
 from app.verification.queries import verify
-from tests.inbox.test_inbox import _receive
-from tests.payments.story import Story
+from tests.payments.story import Story, receive
 from tests.support.psp import BookPsp, Charge
 from tests.support.runtime import Clock
 
@@ -194,7 +193,7 @@ async def _posted(rt: Runtime) -> list[str]:
 async def _told(rt: Runtime, story: Story, payment_id: str, charge: Charge, kind: str) -> None:
     (attempt,), _ = await story.attempts(payment_id)
     about: dict[str, Any] = {"attempt_id": attempt.id, "installation": rt.installation}
-    await _receive(rt, f"evt_{kind}", psp_reference=charge.id, type=kind, **about)
+    await receive(rt, f"evt_{kind}", psp_reference=charge.id, type=kind, **about)
     await story.work()
 
 

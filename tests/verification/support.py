@@ -1,5 +1,6 @@
 """A shop's books with a bit of everything, and a way past the triggers to spoil them."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,8 @@ from app.ledger import operations, postings, writer
 from app.ledger.postings import Posting
 from app.money import Money
 from app.payments.models import Attempt, Payment, Refund
+from app.reviews import operations as reviews
+from app.reviews.models import Review
 from app.runtime import Runtime
 from app.webhooks.models import Event
 
@@ -74,6 +77,21 @@ async def add_attempt(rt: Runtime, attempt: str, kind: str, state: str, **change
         "params_sealed": "sealed",
     }
     await add(rt, Attempt, **WHO | values | _times(rt) | changes)
+
+
+async def add_review(rt: Runtime, attempt: str, kind: str, **changes: Any) -> None:
+    values = reviews.row(
+        id=f"rev_{attempt}",
+        payment_id="pay_1",
+        attempt_id=attempt,
+        kind=kind,
+        amount=10_000,
+        currency="eur",
+        why="It does not fit.",
+        now=rt.clock(),
+        **WHO,
+    )
+    await add(rt, Review, **values | changes)
 
 
 async def add_job(rt: Runtime, job: str, kind: str, **changes: Any) -> None:
@@ -144,6 +162,18 @@ async def fill(rt: Runtime) -> None:
         fanned_out=True,
         api_version="1",
         created_at=rt.clock() - timedelta(seconds=1),
+    )
+
+
+def held_apart(
+    how: Callable[..., Posting], psp_id: str, amount: int, payment_id: str = "pay_1"
+) -> Posting:
+    return how(
+        psp_id=psp_id,
+        connection_id=CONNECTION,
+        amount=Money(amount, "eur"),
+        payment_id=payment_id,
+        **WHO,
     )
 
 

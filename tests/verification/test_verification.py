@@ -16,8 +16,10 @@ from tests.verification.support import (
     add_job,
     add_payment,
     add_refund,
+    add_review,
     captured,
     fill,
+    held_apart,
     post,
     reserve,
     spoil,
@@ -224,16 +226,8 @@ async def test_a_second_charge_is_found_unless_it_waits_in_suspense(rt: Runtime)
     await fill(rt)
     await add_attempt(rt, "att_2", "checkout", "succeeded")
     await broken(rt, "I4", "one successful charge", "pay_1")
-    await post(
-        rt,
-        postings.unexpected_receipt(
-            psp_id="pi_2",
-            connection_id=CONNECTION,
-            amount=Money(10_000, "eur"),
-            payment_id="pay_1",
-            **WHO,
-        ),
-    )
+    await add_review(rt, "att_2", "unexpected_receipt")
+    await post(rt, held_apart(postings.unexpected_receipt, "pi_2", 10_000))
     await check_invariants(rt)
 
 
