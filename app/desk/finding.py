@@ -92,7 +92,8 @@ def of_otherwise(attempt: Attempt, other: Other | None, *, named: str) -> Findin
         return Finding(agrees=False, words=f"{said} That is what we asked for.")
     if other.amount > other.most:
         most = money.text(other.most, attempt.currency)
-        return Finding(agrees=False, words=f"{said} At most {most} can be booked.")
+        held = " while other refunds hold the rest" if attempt.kind == "refund" else ""
+        return Finding(agrees=False, words=f"{said} At most {most} can be booked{held}.")
     return Finding(agrees=True, words=said, amount=other.amount)
 
 

@@ -15,7 +15,7 @@ from app.payments.change import lock
 from app.payments.models import Attempt, Payment
 from app.payments.refunding import adopt, refund_of, take_back
 from app.payments.ruling import DONE, Ruling
-from app.payments.states import ATTEMPT_FINAL, FINAL, OTHER_AMOUNT
+from app.payments.states import ATTEMPT_FINAL, FINAL, OTHER_AMOUNT, RETURNED
 from app.psp.gates import LOOKUP
 from app.psp.port import FAILED_LOOKS, Class, RefundSeen, Result
 from app.runtime import Runtime
@@ -104,7 +104,8 @@ async def _bring_about(
     if attempt.state == "succeeded":
         # What is paid holds nothing back any more; that is never undone, so no lock is needed.
         return DONE if over else await resolving.look_at_hold(rt, attempt_id=attempt.id)
-    if attempt.state in {"rejected", "not_sent"} and event.type in _TELLS_OF_MONEY:
+    news = event.type in _TELLS_OF_MONEY and attempt.code != RETURNED
+    if attempt.state in {"rejected", "not_sent"} and news:
         return await _after_all(rt, job, attempt)
     if attempt.state in ATTEMPT_FINAL:
         return DONE
@@ -180,7 +181,10 @@ def _is_over(status: str, event: ReceivedEvent) -> bool:
 
 
 async def _park(rt: Runtime, job: Claim, event: ReceivedEvent) -> None:
-    if rt.clock() - event.received_at > _PARKED_FOR:
+    # One without a mark waits as long as there is a page that it may be about, which ends by itself
+    # (after an outage of a day a time would be over before anything was looked at).
+    marked = event.installation is not None
+    if marked and rt.clock() - event.received_at > _PARKED_FOR:
         await _note(rt, job, event, "ignored", "What it is about never appeared here.")
         return
     async with rt.sessions.begin() as session:

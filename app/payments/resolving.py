@@ -17,7 +17,7 @@ from app.payments.processing import call, follow_up
 from app.payments.receipts import end_attempt, note_decline
 from app.payments.refunding import fail_refund, refund_of
 from app.payments.ruling import DONE, Ruling
-from app.payments.states import FINAL, LANE, OTHER_AMOUNT
+from app.payments.states import FINAL, LANE, OTHER_AMOUNT, RETURNED
 from app.psp.gates import LOOKUP, Shut
 from app.psp.port import FAILED_LOOKS, AttemptKind, Result
 from app.runtime import Runtime
@@ -31,7 +31,7 @@ _GONE = "The PSP does not know it, and its key is too old to be sent again. Comp
 _CLOSED_BY_PEOPLE = {
     "not_charged": _NOT_CHARGED,
     OTHER_AMOUNT: "The PSP paid another amount than was asked for, which is recorded instead.",
-    "refunded_at_psp": "What the PSP took did not fit, and went back to the customer.",
+    RETURNED: "What the PSP took did not fit, and went back to the customer.",
 }
 _WORK = {"capture": "payments.capture", "void": "payments.void"}
 # What a look-up answers when an attempt of this kind has had its effect.
@@ -311,8 +311,10 @@ async def look_back(rt: Runtime, *, attempt_id: str) -> Result | None:
 
 async def _contradicts(change: Change, attempt: Attempt, result: Result) -> bool:
     """Tell whether the PSP has done what our rows say has had no effect."""
-    if attempt.state not in {"created", "not_sent", "rejected"} or attempt.code == OTHER_AMOUNT:
+    if attempt.state not in {"created", "not_sent", "rejected"}:
         return False
+    if attempt.code in {OTHER_AMOUNT, RETURNED}:
+        return False  # What the PSP has done is booked, in another place.
     if attempt.kind == "capture" and change.payment.amount_captured:
         return False  # Somebody has captured it at the PSP, and that is recorded.
     if result.cls not in _DONE_AT_PSP[attempt.kind]:

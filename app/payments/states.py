@@ -6,6 +6,7 @@ FINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
 HELD = "held_for_review"  # A person decides: about a risk, or about what does not fit.
 RISK_REFUSED = "risk_refused"  # The failure code of a payment that the risk check refused.
 OTHER_AMOUNT = "other_amount"  # The code of one whose refund is booked as one that the PSP made.
+RETURNED = "refunded_at_psp"  # The code of one whose money fitted nothing and has gone back.
 UNEXPECTED = "unexpected"  # The code of an attempt whose money came after the payment's end.
 STATUSES = (
     "requires_action",

@@ -18,6 +18,7 @@ from app.money import Money
 from app.payments.change import Change
 from app.payments.models import Attempt
 from app.payments.resolving import did_not_happen
+from app.payments.states import RETURNED
 from app.psp.port import RefundSeen
 from app.reviews import operations as reviews
 from app.reviews.models import Review
@@ -109,7 +110,7 @@ async def follow(change: Change, *, reference: str, seen: Sequence[RefundSeen]) 
             change.session, attempt_id=attempt.id, how=_WENT_BACK, now=change.now
         )
         if attempt.state == "needs_review":
-            await did_not_happen(change, attempt, code="refunded_at_psp")
+            await did_not_happen(change, attempt, code=RETURNED)
         return True
     if came_back:
         change.review(

@@ -7,6 +7,7 @@ from sqlalchemy import select, update
 
 from app.inbox.models import ReceivedEvent
 from app.jobs import Job
+from app.payments.models import Attempt
 from app.psp.port import RefundSeen
 from app.runtime import Runtime
 from tests.payments.story import Story, receive
@@ -129,6 +130,33 @@ async def test_a_refund_by_hand_waits_for_its_checkout_whose_own_events_were_los
     charge.refunds = {"re_hand": seen}
     about = {"type": "refund.created", "about": "refund", "psp_reference": "re_hand"}
     await receive(rt, "evt_1", charge_reference=charge.id, **about)
+    await story.work()
+    assert await _states(rt) == ["parked"]
+    await story.resolved(payment_id)
+    await story.hurry()
+    assert await _states(rt) == ["applied"]
+    assert (await story.get(payment_id)).amount_refunded == 3_000
+    await story.end()
+
+
+async def test_a_refund_by_hand_waits_for_its_checkout_over_an_outage_of_more_than_a_day(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """I7: seed 587. When all works again the event is tried before the page is looked at."""
+    story = await Story.begin(rt, psp)
+    payment_id, attempt_id = await _page(story)
+    charge = psp.pay(attempt_id)
+    charge.refunds = {
+        "re_hand": RefundSeen(
+            psp_reference="re_hand", amount=3_000, currency="eur", status="succeeded"
+        )
+    }
+    about = {"type": "refund.created", "about": "refund", "psp_reference": "re_hand"}
+    await receive(rt, "evt_1", charge_reference=charge.id, **about)
+    async with rt.sessions.begin() as session:
+        old = datetime.now(UTC) + timedelta(seconds=1)
+        await session.execute(update(Attempt).values(created_at=old - timedelta(hours=27)))
+        await session.execute(update(ReceivedEvent).values(received_at=old - timedelta(hours=26)))
     await story.work()
     assert await _states(rt) == ["parked"]
     await story.resolved(payment_id)

@@ -13,7 +13,7 @@ from app.payments.suspense import Apart
 from app.psp.port import RefundSeen
 from app.reviews.models import Review
 from app.runtime import Runtime
-from tests.payments.story import Story, refund_event
+from tests.payments.story import Story, receive, refund_event
 from tests.support.psp import BookPsp, Charge
 
 TOOK = 10_100
@@ -179,3 +179,19 @@ def test_a_refund_that_is_not_decided_moves_nothing() -> None:
     assert (held.left(waits), held.gone(waits), held.came_back(waits)) == (100, [], [])
     failed = [by_hand(1, 100, "failed")]
     assert held.came_back(failed) == []  # It was never booked as gone.
+
+
+async def test_an_event_of_money_that_has_gone_back_is_no_news(rt: Runtime, psp: BookPsp) -> None:
+    """F26, F27: it would be held apart a second time, and its event die of that."""
+    story, made, charge = await held_apart(rt, psp)
+    back = by_hand(1, TOOK)
+    shows(charge, back)
+    await refund_event(story, back, charge.id)
+    (attempt,), _ = await story.attempts(made.id)
+    for kind in ("payment_intent.succeeded", "payment_intent.payment_failed"):
+        await receive(rt, kind, type=kind, psp_reference=charge.id, attempt_id=attempt.id)
+    await story.work()
+    assert "inbox.apply" not in await letters(story)
+    assert [state for _, state, _ in await items(rt)] == ["closed"]
+    assert await in_suspense(rt) == 0
+    await story.end()

@@ -240,6 +240,8 @@ class Book:
             raise Refusal("payment_intent_unexpected_state")
         if amount > intent.amount:
             raise Refusal("amount_too_large")
+        if self.hit("psp.other_capture"):
+            amount = self.random.randint(1, intent.amount)
         self._captured(intent, amount)
         return intent
 
@@ -258,7 +260,11 @@ class Book:
         intent = self.find(request.psp_reference)
         if intent is None:
             raise Refusal("resource_missing")
-        return self.give_back(intent, request.amount, request.attempt_id, request.installation)
+        amount = request.amount
+        if self.hit("psp.other_refund"):
+            back = sum(one.amount for one in intent.refunds if one.status != "failed")
+            amount = self.random.randint(1, max(1, intent.captured - back))
+        return self.give_back(intent, amount, request.attempt_id, request.installation)
 
     def give_back(
         self, intent: Intent, amount: int, attempt_id: str | None, installation: str | None

@@ -10,17 +10,14 @@ from typing import Any
 
 import msgspec
 
-from app.audit.operations import SYSTEM, Actor
-from app.deadletters import operations as letters
-from app.deadletters import queries as letter_queries
-from app.deadletters.verdict import judge
-from app.errors import Problem
+from app.audit.operations import SYSTEM
 from app.merchants import operations as merchants
 from app.psp import registry
 from app.webhooks import operations as webhooks
 from tests.simulation import checker
 from tests.simulation import moves as moves  # Listens from here on.
-from tests.simulation.api import NoAnswer
+from tests.simulation.desk import Desk
+from tests.simulation.letters import Letters
 from tests.simulation.loop import Deadlock, unheard
 from tests.simulation.shops import Sale, Shop, by_hand
 from tests.simulation.sqlite_store import SqliteStore
@@ -29,12 +26,7 @@ from tests.simulation.world import World
 
 PAYMENTS = 20
 FEWEST_FAULTS = 10
-ADMINS = tuple(Actor(kind="user", id=f"usr_{n}", name=n) for n in ("ada", "bea"))
 _HELD = "SELECT merchant_id, id FROM payments WHERE status = 'requires_capture' ORDER BY id"
-# Seconds after which an admin comes back to a letter that he retried or may not retry yet; each
-# time, and with ever less hope, he waits four times as long.
-_AGAIN = 3600.0
-_HOPES = 4.0
 _WARM = 3
 _played: list[int] = []
 _SETTLES_WITHIN = timedelta(days=8)  # Of virtual time, after the faults have ended.
@@ -79,7 +71,8 @@ class History:
         self.random = random.Random(f"{seed}:history")
         self._payments = payments
         self.settled_after = 0.0
-        self._visits: dict[str, tuple[float, float]] = {}  # By letter: the next, and its wait.
+        self.letters = Letters(self.world, self.random)
+        self.desk = Desk(self.world)
 
     def play(self) -> Ended:
         """Play it to its end and check it."""
@@ -232,101 +225,30 @@ class History:
         world.note("world", "the faults end")
         world.faults.active = False
         world.book.away, world.post.shops_away = None, False
-        self._visits.clear()  # What a fault refused may well succeed now.
+        self.letters.visits.clear()  # What a fault refused may well succeed now.
+        self.desk.visits.clear()
 
     # People.
 
     async def _hands(self, playing: list[Any]) -> None:
-        """Admins look at the dead letters now and then, somebody works at the PSP by hand."""
+        """Admins look at letters and reviews now and then, somebody works at the PSP by hand."""
         while not all(task.done() for task in playing):
             await asyncio.sleep(self.random.uniform(20, 120))
             by_hand(self.world, self.random)
-            await self.retry_letters()
-
-    async def retry_letters(self) -> int:
-        """Have admins retry what is in the dead letters, now and then two of them at once."""
-        world = self.world
-        ids = [row[0] for row in world.rows("SELECT id FROM jobs WHERE state = 'dead' ORDER BY id")]
-        asked = []
-        for job_id in ids:
-            if job_id in self._visits and world.loop.time() < self._visits[job_id][0]:
-                continue
-            admins = ADMINS if self.random.random() < 0.3 else ADMINS[:1]
-            asked += [self._retry(job_id, actor) for actor in admins]
-        return sum(await asyncio.gather(*asked))
-
-    async def _retry(self, job_id: str, actor: Actor) -> bool:
-        async def look(process: Any) -> bool:
-            async with process.rt.sessions.begin() as session:
-                letter = await letter_queries.letter(session, job_id=job_id)
-                return await letters.ask_psp(session, rt=process.rt, letter=letter)
-
-        async def work(process: Any) -> bool:
-            async with process.rt.sessions.begin() as session:
-                await letters.retry(session, rt=process.rt, actor=actor, job_id=job_id)
-            return True
-
-        try:
-            # As the page does it: opening a letter has the PSP asked, and its word is needed.
-            if await self.world.api.called(look):
-                await self._read_on(job_id)
-            done = await self.world.api.called(work)
-        except NoAnswer as fault:
-            self.world.note(actor.name, f"hears nothing about {job_id[-6:]}: {fault}")
-            return False
-        except Problem as refusal:
-            self._look_later(job_id)
-            self.world.note(actor.name, f"may not retry {job_id[-6:]}: {refusal}")
-            return await self._discard(job_id, actor)
-        if done is True:
-            self._look_later(job_id)  # One that dies of the same again would go round for ever.
-            self.world.note(actor.name, f"retries the letter {job_id[-6:]}")
-            self.world.retried.append((job_id, actor.id or ""))
-        return done is True
-
-    async def _read_on(self, job_id: str) -> None:
-        """Wait for the PSP's word, which is good for minutes: no day may be skipped meanwhile."""
-        pause = self.random.uniform(2, 60)
-        _, wait = self._visits.get(job_id, (0.0, _AGAIN))
-        self._visits[job_id] = (self.world.loop.time() + pause, wait)
-        await asyncio.sleep(pause)
-
-    def _look_later(self, job_id: str) -> None:
-        _, wait = self._visits.get(job_id, (0.0, _AGAIN))
-        self._visits[job_id] = (self.world.loop.time() + wait, wait * _HOPES)
-
-    async def _discard(self, job_id: str, actor: Actor) -> bool:
-        """Give up what the page lets an admin give up only: what nobody wants any more."""
-
-        async def work(process: Any) -> bool:
-            async with process.rt.sessions.begin() as session:
-                letter = await letter_queries.letter(session, job_id=job_id)
-                if judge(letter).says != "declined":
-                    return False
-                why = "Nothing is left to send, as the page says."
-                await letters.discard(session, rt=process.rt, actor=actor, job_id=job_id, why=why)
-            return True
-
-        try:
-            done = await self.world.api.called(work)
-        except (Problem, NoAnswer) as refusal:
-            self.world.note(actor.name, f"may not discard {job_id[-6:]}: {refusal}")
-            return False
-        if done is True:
-            self.world.note(actor.name, f"gives up the letter {job_id[-6:]}")
-        return done is True
+            await self.letters.work()
+            await self.desk.work()
 
     # Time.
 
     def _next_visit(self) -> float | None:
-        """Return when an admin comes back to a letter that he may not retry yet, after the faults.
+        """Return when somebody comes back to a letter or an item, after the faults.
 
-        Before, the admins come when they come.
+        Before, people come when they come.
         """
-        if self.world.faults.active or not self._visits:
+        if self.world.faults.active:
             return None
-        dead = [row[0] for row in self.world.rows("SELECT id FROM jobs WHERE state = 'dead'")]
-        return min((self._visits[name][0] for name in dead if name in self._visits), default=None)
+        comes = (self.desk.next_visit(), self.letters.next_visit())
+        return min((one for one in comes if one is not None), default=None)
 
     async def _warp(self) -> None:
         """Skip the time in which surely nothing happens."""
@@ -351,7 +273,8 @@ class History:
                 path = f"/v1/payments/{payment_id}/capture"
                 await shop.ask(path, {}, f"late-{payment_id}-{number}")
             # The letters first: what waits behind one is finished by nobody else.
-            if not await self.retry_letters() and not world.unfinished():
+            busy = await self.letters.work() + await self.desk.work()
+            if not busy and not world.unfinished() and not self.desk.items():
                 return
         for _ in range(20):  # What an admin told to try again at the last moment runs to its end.
             if not world.unfinished():

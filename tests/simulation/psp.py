@@ -251,7 +251,7 @@ class SimAdapter:
         if seen.cls in _UNCHANGED.get(request.kind, set()):
             by_page = request.psp_reference == intent.session and seen.cls == "authorized"
             seen.cls = seen.cls if by_page else "next"
-        if seen.cls == "succeeded" and request.kind in {"charge", "checkout"}:
+        if seen.cls == "succeeded":
             seen.refunds = [one.seen() for one in intent.refunds]
         return seen
 

@@ -160,7 +160,7 @@ async def letter(cut: Cut, shop: Shop) -> None:
     await asyncio.sleep(5)
     cut.world.faults.rates.clear()
     cut.arm()
-    await cut.retry_letters()
+    await cut.letters.work()
     await cut.until(shop, payment_id, "succeeded")
 
 

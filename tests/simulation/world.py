@@ -105,7 +105,7 @@ class World:
             self.store.url,
             self._folder,
             lease_seconds=self.random.choice((5.0, 15.0, 15.0)),
-            second_person_above=10**12,  # The second admin has tests of his own.
+            second_person_above=random.Random(f"{seed}:limit").choice((0, 10_000, 10**12)),
         )
         self._quick = self.random.random() < 0.4  # Statements take no time at all.
         self._pace = random.Random(f"{seed}:pace").choice(self.store.paces)
@@ -120,6 +120,7 @@ class World:
         self.processes: list[Process] = []
         self.shops: list[Shop] = []
         self.retried: list[tuple[str, str]] = []  # Letters that an admin was told are due again.
+        self.said: list[tuple[str, str]] = []  # What people at the desk did, and the item.
         # How long jobs wait, by id and fence, that the PSP's absence put back.
         self.waits: dict[tuple[str, int], float] = {}
         self.ended = False

@@ -292,7 +292,7 @@ class BookPsp:
                 by_page = request.psp_reference == charge.session and seen.cls == "authorized"
                 if seen.cls in unchanged.get(request.kind, set()) and not by_page:
                     seen.cls = "next"  # It has had no effect so far.
-                if seen.cls == "succeeded" and request.kind in {"charge", "checkout"}:
+                if seen.cls == "succeeded":
                     seen.refunds = list(charge.refunds.values())
                 return seen
         return Result(cls="not_found")

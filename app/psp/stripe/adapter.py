@@ -196,7 +196,8 @@ class StripeAdapter:
         result = self._judge(exchange, request)
         if not exchange.answered or result.cls == "unknown":
             raise LookUpFailedError(result)
-        paid = request.kind in {"charge", "checkout"} and result.cls == "succeeded"
+        # Whatever was asked about the charge: this may be the first that is heard of its money.
+        paid = request.kind != "refund" and result.cls == "succeeded"
         if paid and result.raw.get("amount_refunded") != 0:
             result.refunds = await self._refunds(result.psp_reference or "")
         return result

@@ -219,12 +219,15 @@ async def test_fee_and_method_come_with_the_charge() -> None:
     assert result.method == "American Express •••• 0005"
 
 
-async def test_a_refund_by_hand_is_seen_with_its_charge() -> None:
+@pytest.mark.parametrize("kind", ["charge", "checkout", "capture", "void"])
+async def test_a_refund_by_hand_is_seen_with_its_charge(kind: str) -> None:
+    """Whatever was asked about: for a page that is to be ended its money may be news, too."""
     charge = {"object": "charge", "id": "ch_1", "amount_refunded": 500}
     page = {"data": [refund(amount=500, metadata={}, status="pending")], "has_more": False}
     script = reply(200, intent(latest_charge=charge)), reply(200, page)
     async with wired(*script) as wire, adapter_at(wire.url) as adapter:
-        result = await adapter.look_up(request(), reference="pi_1")
+        asked = request(kind, psp_reference="pi_1")
+        result = await adapter.look_up(asked, reference="pi_1")
     assert [(r.psp_reference, r.amount, r.status) for r in result.refunds] == [
         ("re_1", 500, "pending")
     ]

@@ -16,12 +16,15 @@ from sqlalchemy.orm.attributes import set_committed_value
 from app import jobs
 from app.deadletters import queries as letters
 from app.deadletters.verdict import judge
+from app.desk import processing as desk
+from app.desk.finding import Finding
 from app.inbox import processing as inbox
 from app.ledger import postings, rows
 from app.payments import attempts, outcomes, processing, receipts, refunding, resolving
 from app.payments.change import Change, lock
 from app.payments.models import Attempt, Payment
 from app.payments.ruling import DONE, Ruling
+from app.payments.suspense import Apart
 from app.psp.port import Result
 from tests.simulation import world as worlds
 from tests.simulation.planted.house import (
@@ -321,6 +324,20 @@ def refunds_not_locked() -> AbstractContextManager[Any]:
     return stack
 
 
+def people_are_believed() -> AbstractContextManager[Any]:
+    """What somebody says at the review desk is done, whatever the PSP says."""
+
+    def believed(result: Result, **_: Any) -> Finding:
+        return Finding(agrees=True, words=f"The PSP says {result.cls}, but somebody knows better.")
+
+    return swap(desk, "of_did_not_happen", believed)
+
+
+def gone_for_good() -> AbstractContextManager[Any]:
+    """Money that went back counts as gone, also when the bank sends it back."""
+    return swap(Apart, "came_back", lambda _self, _seen: [])
+
+
 BUGS: dict[str, Plant] = {
     made.__name__: made
     for made in (
@@ -329,6 +346,6 @@ BUGS: dict[str, Plant] = {
         *(error_500_is_failed, one_miss_is_proof, event_is_believed, events_not_deduplicated),
         *(no_fence, cancelled_is_failed, stale_balance, fee_loses_a_cent, reserve_not_released),
         *(replay_not_idempotent, poison_for_ever, cancel_while_unknown, tenant_missing),
-        *(sent_before_reserved, no_jitter),
+        *(sent_before_reserved, no_jitter, people_are_believed, gone_for_good),
     )
 }
