@@ -1,4 +1,7 @@
-"""Carries a person's decision out: start, ask the PSP, compare, and only then act on it."""
+"""Carries a person's decision out: start, ask the PSP, compare, and only then act on it.
+
+What the PSP shows counts whether it agrees or not: it is booked as any answer is.
+"""
 
 from contextlib import suppress
 

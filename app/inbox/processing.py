@@ -1,7 +1,7 @@
 """Applying received events: the PSP's object is asked for, so their order does not matter."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,6 +20,7 @@ from app.psp.gates import LOOKUP
 from app.psp.port import FAILED_LOOKS, Class, RefundSeen, Result
 from app.runtime import Runtime
 
+_TRIED_FOR = timedelta(hours=24)
 _PARKED_FOR = timedelta(hours=24)  # Then an event of a row that never came is ignored.
 _REFUND_WORDS: dict[str, Class] = {
     "succeeded": "succeeded",
@@ -37,6 +38,7 @@ _TELLS_OF_MONEY = frozenset(
 )
 _NO_EFFECT = "The PSP tells of money from an attempt that was held to have had no effect."
 _NOT_LISTED = "The PSP does not list the refund of this event yet."
+_ONCE_MORE = "Its money is booked; the PSP is asked once more."
 _NO_ROOM = "A refund made at the PSP finds no room yet."
 _NOT_OF_A_SALE = (
     "A refund was made at the PSP of a payment that has ended otherwise, and the PSP shows nothing "
@@ -137,8 +139,8 @@ async def _after_all(rt: Runtime, job: Claim, attempt: Attempt) -> Ruling:
     A request that was given up may have arrived late, after its own replay had been refused.
     """
     result = await resolving.look_back(rt, attempt_id=attempt.id)
-    if result is None:
-        return DONE
+    if result is None or result.cls in {"closed", "declined"}:
+        return DONE  # What the event told of is over, and moved nothing.
     async with rt.sessions.read() as session:
         found = await session.get(Attempt, attempt.id)
     if found is not None and found.state == attempt.state:
@@ -244,31 +246,28 @@ async def _bury(session: AsyncSession, rt: Runtime, attempt: Attempt, reason: st
 
 async def _refunds(rt: Runtime, job: Claim, event: ReceivedEvent, attempt: Attempt) -> None:
     """Bring our refunds of a charge in line with the PSP's; adopt what was made there by hand."""
-    reference = attempt.psp_reference
-    if attempt.kind == "refund":
-        async with rt.sessions.read() as session:
-            payment = await session.get(Payment, attempt.payment_id)
-            reference = payment.psp_reference if payment else None
+    async with rt.sessions.read() as session:
+        payment = await session.get_one(Payment, attempt.payment_id)
+        ours = await installation_of(session, rt)
+    # The event names the charge; of a page that is open we may know no more than the page.
+    reference = event.psp_reference
+    if reference is None:
+        reference = payment.psp_reference if attempt.kind == "refund" else attempt.psp_reference
     if reference is None:
         raise Postpone(5.0, "The PSP's reference of the charge is not known yet.")
     seen = await _ask(rt, job, attempt.connection_id, reference)
     told = event.object_reference if event.about == "refund" else None
     if told is not None and all(refund.psp_reference != told for refund in seen):
         # Lists show what is new a little later; that one is missing there proves nothing.
-        processing.give_up(job, rt, _NOT_LISTED)
-        raise Postpone(processing.backoff(rt, job.tries, cap=60.0, at_least=5.0), _NOT_LISTED)
-    if await _held_apart(rt, attempt.payment_id, reference, seen):
+        _later(rt, job, attempt, _NOT_LISTED, cap=60.0)
+    if await _held_apart(rt, job, attempt.payment_id, reference, seen):
         return
-    async with rt.sessions.read() as session:
-        ours = await installation_of(session, rt)
-        payment = await session.get(Payment, attempt.payment_id)
-    unsold = payment is not None and payment.status in FINAL - {"succeeded"}
-    if unsold and any(one.status == "succeeded" for one in seen):
-        # It took money after its end, of which this is the first that we hear.
-        await resolving.look_back(rt, attempt_id=attempt.id)
-        if not await _held_apart(rt, attempt.payment_id, reference, seen):
-            processing.give_up(job, rt, _NOT_OF_A_SALE)
-            raise Postpone(processing.backoff(rt, job.tries, cap=300.0), _NOT_OF_A_SALE)
+    another = payment.status in FINAL and reference != payment.psp_reference
+    if another and any(one.status == "succeeded" for one in seen):
+        # Money came after the end, or a second time, and this is the first that we hear of it.
+        await _find_out(rt, attempt)
+        if not await _held_apart(rt, job, attempt.payment_id, reference, seen):
+            _later(rt, job, attempt, _NOT_OF_A_SALE)
         return
     # What failed makes room first; and one that finds none keeps no other one from being heard.
     by_hand = []
@@ -279,8 +278,23 @@ async def _refunds(rt: Runtime, job: Claim, event: ReceivedEvent, attempt: Attem
     by_hand.sort(key=lambda one: one.status != "failed")
     found_room = [await _adopt(rt, attempt.payment_id, refund) for refund in by_hand]
     if not all(found_room):
-        processing.give_up(job, rt, _NO_ROOM)
-        raise Postpone(processing.backoff(rt, job.tries, cap=300.0, at_least=5.0), _NO_ROOM)
+        _later(rt, job, attempt, _NO_ROOM)
+
+
+def _later(rt: Runtime, job: Claim, attempt: Attempt, why: str, *, cap: float = 300.0) -> NoReturn:
+    """Try again; for a day, once the charge is settled (before, it may be the reason)."""
+    settled = attempt.finished_at
+    if settled is not None and rt.clock() - settled > _TRIED_FOR:
+        processing.give_up(job, rt, why)
+    raise Postpone(processing.backoff(rt, job.tries, cap=cap, at_least=5.0), why)
+
+
+async def _find_out(rt: Runtime, attempt: Attempt) -> None:
+    """Have the PSP say what became of an attempt, whatever our rows say of it."""
+    if attempt.state == "succeeded":
+        await resolving.look_at_hold(rt, attempt_id=attempt.id)
+    else:
+        await resolving.look_back(rt, attempt_id=attempt.id)
 
 
 async def _ask(rt: Runtime, job: Claim, connection_id: str, reference: str) -> list[RefundSeen]:
@@ -295,19 +309,29 @@ async def _ask(rt: Runtime, job: Claim, connection_id: str, reference: str) -> l
     raise Postpone(processing.backoff(rt, job.tries, cap=30.0, at_least=5.0), why)
 
 
-async def _held_apart(rt: Runtime, payment_id: str, reference: str, seen: list[RefundSeen]) -> bool:
-    """Book refunds of a charge whose money fits no payment; False: it is none of those."""
+async def _held_apart(
+    rt: Runtime, job: Claim, payment_id: str, reference: str, seen: list[RefundSeen]
+) -> bool:
+    """Book refunds of a charge whose money fits no payment; False: it is none of those.
 
-    async def work(session: AsyncSession) -> bool:
+    Raises Postpone when something was booked: the PSP is asked once more, because a bank may have
+    failed a refund between its list and our lock, with an event that found nothing to undo.
+    """
+
+    async def work(session: AsyncSession) -> bool | None:
         change = await lock(session, rt, payment_id=payment_id)
         try:
-            found = await suspense.follow(change, reference=reference, seen=seen)
+            booked = await suspense.follow(change, reference=reference, seen=seen)
         except suspense.TooMuch as error:
             raise Bury(str(error)) from None
+        await jobs.check(session, job=job)
         await change.save()
-        return found
+        return booked
 
-    return await rt.sessions.run(work)
+    booked = await rt.sessions.run(work)
+    if booked:
+        raise Postpone(5.0, _ONCE_MORE)
+    return booked is not None
 
 
 async def _own(rt: Runtime, payment_id: str, seen: RefundSeen) -> bool:

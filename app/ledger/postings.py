@@ -326,16 +326,17 @@ def unexpected_receipt(
 def suspense_return(
     *,
     psp_id: str,
+    charge: str,
     livemode: bool,
     connection_id: str,
     amount: Money,
     merchant_id: str | None = None,
     payment_id: str | None = None,
 ) -> Posting:
-    """Money that nobody expected went back to the customer at the PSP; `psp_id` is the refund."""
+    """Money that nobody expected went back to the customer at the PSP by the refund `psp_id`."""
     of = _Accounts(livemode, amount.currency)
     return Posting(
-        key=f"suspense_return:{psp_id}",
+        key=f"suspense_return:{charge}:{psp_id}",
         kind="suspense_return",
         livemode=livemode,
         merchant_id=merchant_id,
@@ -349,16 +350,17 @@ def suspense_return(
 def suspense_reversal(
     *,
     psp_id: str,
+    charge: str,
     livemode: bool,
     connection_id: str,
     amount: Money,
     merchant_id: str | None = None,
     payment_id: str | None = None,
 ) -> Posting:
-    """The PSP has failed a refund by which money had left suspense; `psp_id` is that refund."""
+    """The PSP has failed the refund `psp_id`, by which money had left suspense."""
     of = _Accounts(livemode, amount.currency)
     return Posting(
-        key=f"suspense_reversal:{psp_id}",
+        key=f"suspense_reversal:{charge}:{psp_id}",
         kind="suspense_reversal",
         livemode=livemode,
         merchant_id=merchant_id,

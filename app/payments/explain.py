@@ -8,7 +8,7 @@ import msgspec
 from app import money
 from app.payments.models import Attempt, Payment, PspCall, Refund
 from app.payments.schemas import refundable
-from app.payments.states import RISK_REFUSED
+from app.payments.states import RETURNED, RISK_REFUSED
 from app.risk.models import RiskCheck
 
 _DECLINES = {
@@ -324,6 +324,12 @@ def _failed(facts: Facts) -> Explanation:
         who = "A person" if facts.risk is not None and facts.risk.review else "The risk check"
         return Explanation(
             why=f"{who} refused this payment, and nothing was charged. {reasons}".rstrip()
+        )
+    if payment.failure_code == RETURNED:
+        return Explanation(
+            why="The PSP took another amount than was asked for. None of it came to your wallet; "
+            "it goes back to the customer.",
+            can=again,
         )
     if payment.failure_code == "discarded":
         return Explanation(why="We gave this payment up. Nothing was charged.", can=again)

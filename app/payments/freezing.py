@@ -67,7 +67,8 @@ async def note_taken(change: Change, attempt: Attempt, result: Result) -> Ruling
         return DONE
     if taken and reference and not await is_suspended(change.session, reference):
         suspend(change, taken, result.currency, reference)
-        await reviews.correct(
+        attempt.psp_reference = reference  # So far only its page may have been known.
+        await reviews.taken(
             change.session, attempt_id=attempt.id, amount=taken, reference=reference
         )
     return DONE

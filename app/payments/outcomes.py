@@ -318,6 +318,7 @@ async def _void(change: Change, attempt: Attempt, result: Result, *, found: bool
         return await hold_changed(change, target, result)
     if not await _as_asked(change, target, result):
         if found or target.code == "mismatch":
+            _remember(target, result)
             return await freeze(change, target, result)
         _doubted(change, target, result)
         change.job("janitor.resolve", queue="janitor", args={"attempt_id": target.id})

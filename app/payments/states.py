@@ -42,7 +42,7 @@ REFUND_MOVES: dict[str, frozenset[str]] = {
 
 ATTEMPT_FINAL = frozenset({"succeeded", "declined", "rejected", "not_sent", "closed"})
 LANE = frozenset({"charge", "capture", "void"})  # One of these at a time on a payment.
-# Each history in tests/simulation holds it; they have no desk, from where a review may go on.
+# Each history in tests/simulation holds it.
 ATTEMPT_MOVES: dict[str, frozenset[str]] = {
     # Back to created: the request surely did not leave us, or was turned away unread; the same
     # attempt is sent again with the same key. Rejected unsent: what it was to end has ended.

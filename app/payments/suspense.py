@@ -5,7 +5,8 @@ takes its part out again, and puts it back should the PSP fail that refund after
 the postings say what is booked, so the list can be followed any number of times.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 from sqlalchemy import select
@@ -15,7 +16,7 @@ from app.ledger import postings
 from app.ledger.models import PostingRow
 from app.ledger.postings import Posting
 from app.money import Money
-from app.payments.change import Change
+from app.payments.change import Change, attempts_of
 from app.payments.models import Attempt
 from app.payments.resolving import did_not_happen
 from app.payments.states import RETURNED
@@ -33,19 +34,15 @@ class TooMuch(Exception):
 
 
 class Apart(msgspec.Struct, frozen=True, kw_only=True):
-    """What was held apart of a charge, in minor units, and the PSP's refunds booked of it."""
+    """What was held apart of a charge, and the PSP's refunds booked of it; in minor units."""
 
     amount: int
     account: str  # The receivable that it came to, which tells connection and currency.
-    returned: frozenset[str]
+    returned: dict[str, int]  # By the PSP's id of the refund.
     reversed: frozenset[str]
 
-    def left(self, seen: Sequence[RefundSeen]) -> int:
-        """Return what has not gone back by the PSP's list of the charge's refunds."""
-        return self.amount - sum(one.amount for one in seen if one.status == "succeeded")
-
     def gone(self, seen: Sequence[RefundSeen]) -> list[RefundSeen]:
-        """Return the refunds that have succeeded and are not booked."""
+        """Return the refunds that have succeeded and were never booked."""
         return [
             one
             for one in seen
@@ -54,11 +51,15 @@ class Apart(msgspec.Struct, frozen=True, kw_only=True):
 
     def came_back(self, seen: Sequence[RefundSeen]) -> list[RefundSeen]:
         """Return the refunds that are booked as gone, and that the PSP has failed since."""
-        return [
-            one
-            for one in seen
-            if one.status == "failed" and one.psp_reference in self.returned - self.reversed
-        ]
+        booked = self.returned.keys() - self.reversed
+        return [one for one in seen if one.status == "failed" and one.psp_reference in booked]
+
+    def left(self, seen: Sequence[RefundSeen]) -> int:
+        """Return what is held apart once these refunds are booked."""
+        booked = {n: minor for n, minor in self.returned.items() if n not in self.reversed}
+        for one in self.came_back(seen):
+            del booked[one.psp_reference]
+        return self.amount - sum(booked.values()) - sum(one.amount for one in self.gone(seen))
 
 
 async def apart(session: AsyncSession, *, payment_id: str, reference: str | None) -> Apart | None:
@@ -74,56 +75,64 @@ async def apart(session: AsyncSession, *, payment_id: str, reference: str | None
     return Apart(
         amount=int(amount),
         account=account,
-        returned=_ids(booked, "suspense_return"),
-        reversed=_ids(booked, "suspense_reversal"),
+        returned=_of(booked, f"suspense_return:{reference}:"),
+        reversed=frozenset(_of(booked, f"suspense_reversal:{reference}:")),
     )
 
 
-def _ids(keys: Iterable[str], kind: str) -> frozenset[str]:
-    parts = (key.partition(":") for key in keys)
-    return frozenset(psp_id for of, _, psp_id in parts if of == kind)
+def _of(booked: dict[str, Any], kind: str) -> dict[str, int]:
+    return {
+        key.removeprefix(kind): int(transfers[0][2])
+        for key, transfers in booked.items()
+        if key.startswith(kind)
+    }
 
 
-async def follow(change: Change, *, reference: str, seen: Sequence[RefundSeen]) -> bool:
+async def follow(change: Change, *, reference: str, seen: Sequence[RefundSeen]) -> bool | None:
     """Bring the books of a charge that is held apart in line with the PSP's list of its refunds.
 
     What went back, all of it, closes the open items about it and ends the attempt that waited for a
-    person. False: none of the charge's money was ever held apart. Raises TooMuch.
+    person. Returns whether anything was booked; None: none of the charge's money was ever held
+    apart. Raises TooMuch.
     """
     held = await apart(change.session, payment_id=change.payment.id, reference=reference)
     if held is None:
-        return False
+        return None
     left, gone, came_back = held.left(seen), held.gone(seen), held.came_back(seen)
     if left < 0:
         raise TooMuch(f"The PSP shows more gone back of {reference} than it took.")
-    if not gone and not came_back:
-        return True
-    booked = [_posting(change, one, postings.suspense_reversal) for one in came_back]
-    booked += [_posting(change, one, postings.suspense_return) for one in gone]
+    booked = [_posting(change, reference, one, postings.suspense_reversal) for one in came_back]
+    booked += [_posting(change, reference, one, postings.suspense_return) for one in gone]
     if any(held.account not in _accounts(each) for each in booked):
         raise TooMuch(f"The PSP shows another currency gone back than {reference} took.")
     for each in booked:
         change.post(each)
-    attempt = await _asked_about(change, reference)
+    if booked:
+        await _tell_people(change, reference, left, came_back=bool(came_back))
+    return bool(booked)
+
+
+async def _tell_people(change: Change, reference: str, left: int, *, came_back: bool) -> None:
+    """Let the items about a charge say what is left of it."""
+    about = {"payment_id": change.payment.id, "reference": reference}
     if left == 0:
-        await reviews.close_returned(
-            change.session, attempt_id=attempt.id, how=_WENT_BACK, now=change.now
-        )
-        if attempt.state == "needs_review":
-            await did_not_happen(change, attempt, code=RETURNED)
-        return True
-    if came_back:
+        await reviews.close_returned(change.session, **about, how=_WENT_BACK, now=change.now)
+        for attempt in await attempts_of(change.session, change.payment.id):
+            charged = attempt.kind in {"charge", "checkout"} and attempt.psp_reference == reference
+            if charged and attempt.state == "needs_review":
+                await did_not_happen(change, attempt, code=RETURNED)
+        return
+    why = _CAME_BACK if came_back else None
+    open_items = await reviews.correct(change.session, **about, amount=left, why=why)
+    if open_items == 0:
         change.review(
-            attempt,
+            await _asked_about(change, reference),
             "unexpected_receipt",
             _CAME_BACK,
             amount=left,
-            currency=came_back[0].currency,
             suggestion="refund_at_psp",
             reference=reference,
         )
-    await reviews.correct(change.session, attempt_id=attempt.id, amount=left, reference=reference)
-    return True
 
 
 def _accounts(posting: Posting) -> set[str]:
@@ -131,10 +140,13 @@ def _accounts(posting: Posting) -> set[str]:
     return {transfer.debit, transfer.credit}
 
 
-def _posting(change: Change, seen: RefundSeen, how: Callable[..., Posting]) -> Posting:
+def _posting(
+    change: Change, reference: str, seen: RefundSeen, how: Callable[..., Posting]
+) -> Posting:
     payment = change.payment
     return how(
         psp_id=seen.psp_reference,
+        charge=reference,
         payment_id=payment.id,
         merchant_id=payment.merchant_id,
         livemode=payment.livemode,
@@ -144,11 +156,15 @@ def _posting(change: Change, seen: RefundSeen, how: Callable[..., Posting]) -> P
 
 
 async def _asked_about(change: Change, reference: str) -> Attempt:
-    """Return the attempt whose item asked a person about a charge: each receipt has one."""
+    """Return the attempt that a person was asked about when the charge was held apart."""
     query = (
         select(Attempt)
         .join(Review, Review.attempt_id == Attempt.id)
-        .where(Review.payment_id == change.payment.id, Review.reference == reference[:255])
+        .where(
+            Review.payment_id == change.payment.id,
+            Review.reference == reference,
+            Review.kind.in_(reviews.OF_MONEY),
+        )
         .order_by(Review.id.desc())
         .limit(1)
     )

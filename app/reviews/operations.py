@@ -12,7 +12,7 @@ from app.reviews.models import Review
 
 SETTLED = "Settled by the PSP's word."
 _OTHER_BY_NOW = "The PSP shows another amount by now."
-_OF_MONEY = ("mismatch", "unexpected_receipt")
+OF_MONEY = ("mismatch", "unexpected_receipt")
 
 
 def row(
@@ -54,30 +54,50 @@ async def open_once(session: AsyncSession, values: dict[str, Any]) -> bool:
     return await db.insert_once(session, Review, values)
 
 
-async def correct(session: AsyncSession, *, attempt_id: str, amount: int, reference: str) -> None:
-    """Let the open items about money say how much is in question, of which object of the PSP.
+async def correct(
+    session: AsyncSession, *, payment_id: str, reference: str, amount: int, why: str | None = None
+) -> int:
+    """Let the open items about money of an object of the PSP say how much is in question.
 
-    What a person has said about another amount is asked again.
+    What a person has said about another amount is asked again. Returns how many are open.
     """
-    await session.execute(
+    values = {} if why is None else {"why": why}
+    return await _correct(session, _about(payment_id, reference), amount=amount, **values)
+
+
+async def taken(session: AsyncSession, *, attempt_id: str, amount: int, reference: str) -> None:
+    """Let the open item about a mismatch say what the PSP has taken in the end, as which object."""
+    asked = (Review.attempt_id == attempt_id, Review.kind == "mismatch")
+    await _correct(session, asked, amount=amount, reference=reference)
+
+
+async def _correct(
+    session: AsyncSession, which: Sequence[ColumnElement[bool]], **values: Any
+) -> int:
+    finding = case((Review.stage.is_(None), Review.finding), else_=_OTHER_BY_NOW)
+    corrected = await session.execute(
         update(Review)
-        .where(Review.attempt_id == attempt_id, Review.state == "open", Review.kind.in_(_OF_MONEY))
-        .values(
-            amount=amount,
-            reference=reference,
-            stage=None,
-            finding=case((Review.stage.is_(None), Review.finding), else_=_OTHER_BY_NOW),
-            version=Review.version + 1,
-        )
+        .where(*which, Review.state == "open")
+        .values(stage=None, finding=finding, version=Review.version + 1, **values)
+        .returning(Review.id)
         .execution_options(synchronize_session=False)
     )
+    return len(corrected.all())
 
 
 async def close_returned(
-    session: AsyncSession, *, attempt_id: str, how: str, now: datetime
+    session: AsyncSession, *, payment_id: str, reference: str, how: str, now: datetime
 ) -> None:
-    """Close the items about money of an attempt that has gone back."""
-    await _close(session, Review.attempt_id == attempt_id, Review.kind.in_(_OF_MONEY), how, now)
+    """Close the items about money of an object of the PSP that has gone back."""
+    await _close(session, _about(payment_id, reference), how, now)
+
+
+def _about(payment_id: str, reference: str) -> tuple[ColumnElement[bool], ...]:
+    return (
+        Review.payment_id == payment_id,
+        Review.reference == reference,
+        Review.kind.in_(OF_MONEY),
+    )
 
 
 async def close_answered(
@@ -87,20 +107,16 @@ async def close_answered(
 
     Money that came unexpectedly is another question: it stays open until it has gone back.
     """
-    asked = Review.kind != "unexpected_receipt"
-    await _close(session, Review.attempt_id.in_(attempt_ids), asked, SETTLED, now)
+    asked = (Review.attempt_id.in_(attempt_ids), Review.kind != "unexpected_receipt")
+    await _close(session, asked, SETTLED, now)
 
 
 async def _close(
-    session: AsyncSession,
-    whose: ColumnElement[bool],
-    which: ColumnElement[bool],
-    how: str,
-    now: datetime,
+    session: AsyncSession, which: Sequence[ColumnElement[bool]], how: str, now: datetime
 ) -> None:
     await session.execute(
         update(Review)
-        .where(whose, which, Review.state == "open")
+        .where(*which, Review.state == "open")
         .values(
             state="closed", stage=None, closed_at=now, closed_how=how, version=Review.version + 1
         )

@@ -95,11 +95,16 @@ _HELD_APART = """
   FROM apart WHERE minor < 0"""
 _ASKED_ABOUT = """
   SELECT 'payment ' || a.payment_id AS what,
-    a.minor || ' of it is held apart, and nobody is asked about it' AS why
-  FROM apart a WHERE a.minor > 0 AND NOT EXISTS (
-    SELECT 1 FROM reviews r WHERE r.payment_id = a.payment_id AND r.state = 'open'
+    a.minor || ' of it is held apart, and people are asked about less' AS why
+  FROM apart a WHERE a.minor > (
+    SELECT COALESCE(SUM(r.amount), 0) FROM reviews r
+    WHERE r.payment_id = a.payment_id AND r.state = 'open'
       AND r.kind IN ('mismatch', 'unexpected_receipt')
   )"""
+_TWICE = """
+  SELECT 'refund ' || r.id AS what, r.psp_reference || ' went back from suspense as well' AS why
+  FROM refunds r JOIN postings p ON p.payment_id = r.payment_id AND p.kind = 'suspense_return'
+    AND p.key LIKE '%:' || r.psp_reference"""
 
 RULES = (
     Rule("I4", "a payment is captured once", _ONE_CHARGE),
@@ -112,6 +117,7 @@ RULES = (
     Rule("I5", "a refund is set aside until it ends", _IN_FLIGHT),
     Rule("I5", "what the PSP gave back is what succeeded", _GONE),
     Rule("I5", "what went back of money that fits no payment had come", _HELD_APART),
+    Rule("I5", "a refund at the PSP is booked in one place", _TWICE),
     Rule("I16", "a person is asked about money that fits no payment", _ASKED_ABOUT),
     Rule("I14", "a refund is sent after the ledger accepted its reserve", _RESERVED_FIRST),
 )

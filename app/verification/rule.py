@@ -46,9 +46,9 @@ WITH moved AS (
   SELECT id, kind, COALESCE(first_sent_at, created_at) + INTERVAL '87300 seconds' AS flagged_by
   FROM attempts WHERE state = 'unknown'
 )"""
-# What of a payment fits it not and has not gone back is `apart`.
-# A refused reserve counts while its refund has not been told: the refund's own columns and the
-# payment's still hold it.
+# `flows` are what postings move: a refused reserve counts while its refund has not been told, as
+# the refund's own columns and the payment's still hold it. `apart` is what has come for payments
+# that it does not fit, less what went back, by payment.
 _FLOWS = """
 , flows AS (
   SELECT m.*, CASE WHEN m.debit LIKE '%merchant!_pending:%' ESCAPE '!' THEN -m.minor

@@ -127,10 +127,18 @@ def test_money_that_nobody_expected_waits_in_suspense() -> None:
 
 def test_money_that_went_back_at_the_psp_leaves_suspense() -> None:
     posting = postings.suspense_return(
-        psp_id="re_1", livemode=False, connection_id=PSP, amount=eur(500)
+        psp_id="re_1", charge="pi_1", livemode=False, connection_id=PSP, amount=eur(500)
     )
-    assert posting.key == "suspense_return:re_1"
+    assert posting.key == "suspense_return:pi_1:re_1"
     assert moves(posting) == [(account("suspense", "platform"), RECEIVABLE, 500)]
+
+
+def test_money_whose_refund_failed_is_in_suspense_again() -> None:
+    posting = postings.suspense_reversal(
+        psp_id="re_1", charge="pi_1", livemode=False, connection_id=PSP, amount=eur(500)
+    )
+    assert posting.key == "suspense_reversal:pi_1:re_1"
+    assert moves(posting) == [(RECEIVABLE, account("suspense", "platform"), 500)]
 
 
 def test_a_live_posting_names_accounts_of_the_live_ledger() -> None:

@@ -1,16 +1,21 @@
 """Money that fits no payment: held apart, until the PSP's own list shows that it went back."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 import msgspec
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
+from app import jobs
+from app.inbox.models import ReceivedEvent
+from app.jobs import Job
 from app.ledger.models import Account
-from app.payments import schemas
+from app.payments import outcomes, resolving, schemas
+from app.payments.change import attempts_of, lock
 from app.payments.models import Attempt, Payment
 from app.payments.suspense import Apart
-from app.psp.port import RefundSeen
+from app.psp.port import RefundSeen, Result
 from app.reviews.models import Review
 from app.runtime import Runtime
 from tests.payments.story import Story, receive, refund_event
@@ -116,6 +121,74 @@ async def test_what_the_bank_sends_back_is_held_apart_and_asked_about_again(
     await story.end()
 
 
+async def test_a_part_that_comes_back_is_asked_about_in_the_item_that_is_open(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    story, _, charge = await held_apart(rt, psp)
+    part = by_hand(1, 4_000)
+    shows(charge, part)
+    await refund_event(story, part, charge.id, 1)
+    failed = by_hand(1, 4_000, "failed")
+    shows(charge, failed)
+    await refund_event(story, failed, charge.id, 2)
+    assert await items(rt) == [("mismatch", "open", TOOK)]
+    async with rt.sessions.read() as session:
+        assert "took it back" in ((await session.scalars(select(Review.why))).one())
+    await story.end()
+
+
+async def test_a_refund_of_a_second_charge_is_never_taken_from_the_first(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """I5, F29: it is heard of before its charge is, and the payment has been paid by another."""
+    story = await Story.begin(rt, psp)
+    psp.script.extend(["ok", "rejected"])
+    made = await story.charge()
+    (first,) = psp.charges.values()
+    (letter,) = await story.dead()
+    async with rt.sessions.begin() as session:
+        await jobs.revive(session, job_id=letter.id, now=rt.clock(), why="cured")
+    await story.work()
+    assert (await story.get(made.id)).status == "succeeded"
+    first.status, first.captured = "succeeded", first.amount  # The request had lain somewhere.
+    back = by_hand(1, 10_000)
+    shows(first, back)
+    await refund_event(story, back, first.id)
+    await story.hurry()
+    after = await story.get(made.id)
+    assert (after.status, after.amount_refunded) == ("succeeded", 0)
+    assert await items(rt) == [("unexpected_receipt", "closed", 10_000)]
+    assert (await in_suspense(rt), psp.total()) == (0, 10_000)
+    await story.end()
+
+
+async def test_the_charge_of_a_page_that_was_frozen_is_known_once_it_is_paid(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F21: so far the page was all that was known; its refund names the charge."""
+    story = await Story.begin(rt, psp)
+    psp.amounts["checkout"] = TOOK
+    made = await story.create()
+    await story.work()
+    (attempt,), _ = await story.attempts(made.id)
+    async with rt.sessions.begin() as session:
+        change = await lock(session, rt, payment_id=made.id)
+        page = await session.get_one(Attempt, attempt.id)
+        differs = Result(cls="mismatch", amount=TOOK, session_reference=page.session_reference)
+        await outcomes.apply(change, page, differs, found=True)
+        await change.save()
+    assert (await story.get(made.id)).status_reason == "held_for_review"
+    charge = psp.pay(attempt.id)
+    await receive(rt, "evt_paid", psp_reference=charge.id, attempt_id=attempt.id)
+    await story.work()
+    back = by_hand(1, TOOK)
+    shows(charge, back)
+    await refund_event(story, back, charge.id)
+    assert await items(rt) == [("mismatch", "closed", TOOK)]
+    assert (await in_suspense(rt), psp.total()) == (0, 0)
+    await story.end()
+
+
 async def test_a_refund_is_the_first_that_is_heard_of_money_after_the_end(
     rt: Runtime, psp: BookPsp
 ) -> None:
@@ -148,10 +221,22 @@ async def test_a_refund_of_what_the_psp_does_not_show_waits_for_a_day(
     back = by_hand(1, 10_000)
     shows(charge, back)
     await refund_event(story, back, charge.id)
-    assert await items(rt) == []
-    assert await letters(story) == {}  # It is asked about again.
-    assert await in_suspense(rt) == 0
+    waits = await due(rt, "inbox.apply")
+    assert "nothing that it could have taken the money from" in (waits.reason or "")
+    async with rt.sessions.begin() as session:
+        old = rt.clock() - timedelta(hours=25)
+        await session.execute(update(Job).values(created_at=old))
+        await session.execute(update(Attempt).values(finished_at=old))
+    await story.hurry()
+    assert "Tried for 24 hours" in (await letters(story))["inbox.apply"]
+    assert (await items(rt), await in_suspense(rt)) == ([], 0)
     await story.end()
+
+
+async def due(rt: Runtime, kind: str) -> Job:
+    async with rt.sessions.read() as session:
+        query = select(Job).where(Job.kind == kind, Job.state == "due")
+        return (await session.scalars(query)).one()
 
 
 @pytest.mark.parametrize(
@@ -174,11 +259,19 @@ async def test_what_cannot_have_been_taken_from_the_charge_is_a_persons_question
 
 
 def test_a_refund_that_is_not_decided_moves_nothing() -> None:
-    held = Apart(amount=100, account="a", returned=frozenset(), reversed=frozenset())
+    held = Apart(amount=100, account="a", returned={}, reversed=frozenset())
     waits = [by_hand(1, 100, "pending")]
     assert (held.left(waits), held.gone(waits), held.came_back(waits)) == (100, [], [])
     failed = [by_hand(1, 100, "failed")]
     assert held.came_back(failed) == []  # It was never booked as gone.
+
+
+def test_what_is_left_is_counted_by_the_books_and_not_by_an_old_list() -> None:
+    name = by_hand(1, 60).psp_reference
+    held = Apart(amount=100, account="a", returned={name: 60}, reversed=frozenset({name}))
+    old = [by_hand(1, 60), by_hand(2, 40)]
+    assert [one.psp_reference for one in held.gone(old)] == [by_hand(2, 40).psp_reference]
+    assert held.left(old) == 60
 
 
 async def test_an_event_of_money_that_has_gone_back_is_no_news(rt: Runtime, psp: BookPsp) -> None:
@@ -190,8 +283,39 @@ async def test_an_event_of_money_that_has_gone_back_is_no_news(rt: Runtime, psp:
     (attempt,), _ = await story.attempts(made.id)
     for kind in ("payment_intent.succeeded", "payment_intent.payment_failed"):
         await receive(rt, kind, type=kind, psp_reference=charge.id, attempt_id=attempt.id)
-    await story.work()
-    assert "inbox.apply" not in await letters(story)
+    await story.hurry()
+    async with rt.sessions.read() as session:
+        assert set(await session.scalars(select(ReceivedEvent.state))) == {"applied"}
     assert [state for _, state, _ in await items(rt)] == ["closed"]
     assert await in_suspense(rt) == 0
     await story.end()
+
+
+async def test_an_event_of_money_that_was_let_go_of_meanwhile_is_no_question(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F27: a person had the hold of another amount cancelled at the PSP, and closed its item."""
+    story, made, charge = await held(rt, psp)
+    charge.status = "canceled"
+    async with rt.sessions.begin() as session:
+        change = await lock(session, rt, payment_id=made.id)
+        (attempt,) = await attempts_of(session, made.id)
+        await resolving.did_not_happen(change, attempt, code="not_charged")
+        await change.save()
+    kind = "payment_intent.amount_capturable_updated"
+    await receive(rt, "evt_late", type=kind, psp_reference=charge.id, attempt_id=attempt.id)
+    await story.work()
+    async with rt.sessions.read() as session:
+        assert set(await session.scalars(select(ReceivedEvent.state))) == {"applied"}
+    assert (await story.get(made.id)).status == "failed"
+    await story.end()
+
+
+async def held(rt: Runtime, psp: BookPsp) -> tuple[Story, schemas.PaymentShape, Charge]:
+    """Return a shop with a payment of 10,000 of which the PSP holds 10,100."""
+    story = await Story.begin(rt, psp)
+    psp.amounts["charge"] = TOOK
+    made = await story.charge(capture_method="manual")
+    assert made.status_reason == "held_for_review"
+    (charge,) = psp.charges.values()
+    return story, made, charge

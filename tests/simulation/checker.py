@@ -86,7 +86,7 @@ def _gone_back(world: "World") -> tuple[set[str], set[str]]:
     keys = [row[0] for row in world.rows(f"SELECT key FROM postings WHERE kind IN {kinds}")]
     names: dict[str, set[str]] = defaultdict(set)
     for kind, _, name in (key.partition(":") for key in keys):
-        names[kind].add(name)
+        names[kind].add(name.rpartition(":")[2])
     return names["unexpected_receipt"], names["suspense_return"] - names["suspense_reversal"]
 
 
@@ -100,6 +100,8 @@ def _refunds(world: "World") -> None:
         for one in intent.refunds:
             known = ours.get(one.id)
             if intent.id in apart:
+                if known is not None:
+                    world.broken("I3", f"{one.id} of what is held apart is a refund as well")
                 if (one.status == "succeeded") != (one.id in gone):
                     world.broken("I3", f"{one.id} of what is held apart is {one.status}")
                 continue
@@ -295,15 +297,17 @@ def unknown_is_held(world: "World") -> None:
     )
     for name, kind, amount, payment_id in world.rows(query):
         intents = [one for one in world.book.intents.values() if one.payment_id == payment_id]
-        if all(amount in _amounts(one, name, kind) for one in intents):
+        if set[int]().union(*(_amounts(one, name, kind) for one in intents)) <= {amount}:
             world.broken("I16", f"{name} was held for review, and the PSP took the right amount")
 
 
 def _amounts(intent: "Intent", attempt_id: str, kind: str) -> set[int]:
-    """Return what the PSP did of an intent for an attempt of a kind."""
+    """Return what the PSP did of an intent for an attempt of a kind; nothing for another one."""
     if kind == "refund":
         return {one.amount for one in intent.refunds if one.attempt_id == attempt_id}
-    return {intent.captured if kind == "capture" else intent.amount}
+    if kind == "capture":
+        return {intent.captured}
+    return {intent.amount} if intent.attempt_id == attempt_id else set()
 
 
 def actions_are_audited(world: "World") -> None:

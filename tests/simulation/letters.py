@@ -27,6 +27,8 @@ _AGAIN = 3600.0
 _HOPES = 4.0
 _LONGEST = 86_400.0
 _OFTEN = 2  # After the faults: what is refused after so many retries is given up.
+_OVER = "Nothing is left to send, as the page says."
+_REFUSED = "It was refused each time that it was sent again."
 _WHY = "What the page says was read, and is so."
 
 
@@ -150,9 +152,10 @@ class Letters:
         async def work(process: Any) -> bool:
             async with process.rt.sessions.begin() as session:
                 letter = await queries.letter(session, job_id=job_id)
-                if judge(letter).says != "declined" and not hopeless:
+                over = judge(letter).says == "declined"
+                if not over and (letter.effect is None or not hopeless):
                     return False
-                why = "Nothing is left to send, as the page says."
+                why = _OVER if over else _REFUSED
                 await operations.discard(
                     session, rt=process.rt, actor=actor, job_id=job_id, why=why
                 )

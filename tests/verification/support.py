@@ -168,8 +168,10 @@ async def fill(rt: Runtime) -> None:
 def held_apart(
     how: Callable[..., Posting], psp_id: str, amount: int, payment_id: str = "pay_1"
 ) -> Posting:
+    charge = {} if how is postings.unexpected_receipt else {"charge": "pi_2"}
     return how(
         psp_id=psp_id,
+        **charge,
         connection_id=CONNECTION,
         amount=Money(amount, "eur"),
         payment_id=payment_id,

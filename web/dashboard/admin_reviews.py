@@ -215,7 +215,9 @@ def _shown(request: Req, viewer: Viewer, item: Item, moments: Sequence[Moment]) 
         moments=list(moments),
         address=f"{BASE}/{review.id}",
         mine=review.decided_by == viewer.user_id,
-        needs_second=max(review.amount, attempt.amount) > rt.settings.second_person_above,
+        # What has gone back is a fact, to which nobody needs to agree.
+        needs_second=review.kind != "unexpected_receipt"
+        and max(review.amount, attempt.amount) > rt.settings.second_person_above,
     )
 
 
