@@ -4,6 +4,7 @@ What the PSP shows counts whether it agrees or not: it is booked as any answer i
 """
 
 from contextlib import suppress
+from typing import Literal
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -41,6 +42,9 @@ _HOW = {
 }
 
 
+_Ended = Literal["silent", "done", "booked"]
+
+
 class _Asked(msgspec.Struct):
     """What is asked of the PSP: a look-up of the attempt, or the refunds of a charge."""
 
@@ -64,7 +68,8 @@ async def settle(rt: Runtime, job: Claim) -> None:
     if asked.refunds_of is not None:
         refunds = await _refunds(rt, asked.step.connection_id, asked.refunds_of)
 
-    async def finish(session: AsyncSession) -> bool:
+    async def finish(session: AsyncSession) -> _Ended:
+        booked = False
         change = await lock(session, rt, payment_id=asked.step.payment_id)
         await attempts.complete_call(change, asked.step, result, duration)
         attempt = await attempts.find(session, asked.step.attempt_id)
@@ -75,20 +80,23 @@ async def settle(rt: Runtime, job: Claim) -> None:
         elif silent:
             await change.save()
             await jobs.check(session, job=job)
-            return False
+            return "silent"
         else:
             review.looked_at = rt.clock()
             finding = await _compare(change, review, attempt, result, refunds)
             review.finding = finding.words[:500]
             await _follow(change, review, attempt, result, finding)
-            await _gone_back(change, review, refunds)
+            booked = await _gone_back(change, review, refunds)
             if finding.amount is not None and review.state == "closed":
                 await _as_it_is(change, attempt, result, _named(refunds, review.evidence or ""))
             await change.save()
         await jobs.finish(session, job=job, now=rt.clock())
-        return True
+        return "booked" if booked else "done"
 
-    if not await rt.sessions.run(finish):
+    ended = await rt.sessions.run(finish)
+    if ended == "booked":
+        await _once_more(rt, asked)
+    if ended == "silent":
         raise Postpone(backoff(rt, job.tries, cap=300.0, at_least=5.0), _SILENT)
 
 
@@ -134,7 +142,9 @@ async def _compare(
             change.session, payment_id=review.payment_id, reference=review.reference
         )
         if held is None:
-            return Finding(agrees=False, words="No money of this is held apart.")
+            return Finding(
+                agrees=False, words="No money of this is held apart so far. Ask the PSP first."
+            )
         return of_refunded(refunds, named=named, amount=held.amount, currency=review.currency)
     if review.decision == "otherwise":
         other = await _other(change, attempt, result, refunds, named)
@@ -213,12 +223,30 @@ async def _follow(
         await outcomes.apply(change, attempt, result, found=True)
 
 
-async def _gone_back(change: Change, review: Review, refunds: list[RefundSeen] | Result) -> None:
+async def _gone_back(change: Change, review: Review, refunds: list[RefundSeen] | Result) -> bool:
     """Book what the PSP shows to have gone back of money that is held apart, agreed to or not."""
     if review.decision == "refunded" and review.reference and isinstance(refunds, list):
         await change.session.flush()
         with suppress(suspense.TooMuch):  # The finding says how much went back, of how much.
-            await suspense.follow(change, reference=review.reference, seen=refunds)
+            return bool(await suspense.follow(change, reference=review.reference, seen=refunds))
+    return False
+
+
+async def _once_more(rt: Runtime, asked: _Asked) -> None:
+    """List the refunds again that have just been booked.
+
+    A bank may have failed one between the first list and our lock, and the event of that found
+    nothing to undo. Without an answer the next event of the charge tells.
+    """
+    reference = asked.refunds_of or ""
+    refunds = await _refunds(rt, asked.step.connection_id, reference)
+    if isinstance(refunds, Result):
+        return
+    async with rt.sessions.begin() as session:
+        change = await lock(session, rt, payment_id=asked.step.payment_id)
+        with suppress(suspense.TooMuch):
+            await suspense.follow(change, reference=reference, seen=refunds)
+        await change.save()
 
 
 def _is_news(review: Review, finding: Finding) -> bool:

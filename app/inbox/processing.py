@@ -263,8 +263,10 @@ async def _refunds(rt: Runtime, job: Claim, event: ReceivedEvent, attempt: Attem
     if await _held_apart(rt, job, attempt.payment_id, reference, seen):
         return
     another = payment.status in FINAL and reference != payment.psp_reference
-    if another and any(one.status == "succeeded" for one in seen):
-        # Money came after the end, or a second time, and this is the first that we hear of it.
+    asked = another or attempt.state == "needs_review"
+    if asked and any(one.status == "succeeded" for one in seen):
+        # Money came after the end, or a second time, or after a person was asked what it is about,
+        # and this is the first that we hear of it.
         await _find_out(rt, attempt)
         if not await _held_apart(rt, job, attempt.payment_id, reference, seen):
             _later(rt, job, attempt, _NOT_OF_A_SALE)
@@ -276,7 +278,7 @@ async def _refunds(rt: Runtime, job: Claim, event: ReceivedEvent, attempt: Attem
         if not named or not await _own(rt, attempt.payment_id, refund):
             by_hand.append(refund)
     by_hand.sort(key=lambda one: one.status != "failed")
-    found_room = [await _adopt(rt, attempt.payment_id, refund) for refund in by_hand]
+    found_room = [await _adopt(rt, attempt.payment_id, refund, reference) for refund in by_hand]
     if not all(found_room):
         _later(rt, job, attempt, _NO_ROOM)
 
@@ -366,12 +368,14 @@ async def _own(rt: Runtime, payment_id: str, seen: RefundSeen) -> bool:
     return await rt.sessions.run(work)
 
 
-async def _adopt(rt: Runtime, payment_id: str, seen: RefundSeen) -> bool:
+async def _adopt(rt: Runtime, payment_id: str, seen: RefundSeen, reference: str) -> bool:
     async def work(session: AsyncSession) -> bool:
         change = await lock(session, rt, payment_id=payment_id)
         named = await session.get(Attempt, seen.attempt_id) if seen.attempt_id else None
         if named is not None and named.state not in ATTEMPT_FINAL and seen.status == "succeeded":
             return False  # Which of the refunds that name it is its own is not known yet.
+        if seen.status == "succeeded" and reference != change.payment.psp_reference:
+            return False  # Of another charge than the one that has paid it meanwhile.
         # Of what names an attempt of ours, only what is not that attempt's comes here.
         found_room = await adopt(change, seen, disowned=True)
         await change.save()

@@ -11,6 +11,10 @@ from app.payments.schemas import refundable
 from app.payments.states import RETURNED, RISK_REFUSED
 from app.risk.models import RiskCheck
 
+_TOOK_OTHERWISE = (
+    "The PSP took something else than was asked for. None of it came to your wallet; it goes back "
+    "to the customer."
+)
 _DECLINES = {
     "insufficient_funds": "not enough money",
     "lost_card": "the card is reported lost",
@@ -326,11 +330,7 @@ def _failed(facts: Facts) -> Explanation:
             why=f"{who} refused this payment, and nothing was charged. {reasons}".rstrip()
         )
     if payment.failure_code == RETURNED:
-        return Explanation(
-            why="The PSP took another amount than was asked for. None of it came to your wallet; "
-            "it goes back to the customer.",
-            can=again,
-        )
+        return Explanation(why=_TOOK_OTHERWISE, can=again)
     if payment.failure_code == "discarded":
         return Explanation(why="We gave this payment up. Nothing was charged.", can=again)
     why = f"The customer's bank or the PSP said no ({_declined(facts)}). Nothing was charged."
@@ -342,6 +342,8 @@ def _canceled(facts: Facts) -> Explanation:
         return Explanation(
             why="The PSP let the held money go before it was captured. Nothing was taken."
         )
+    if any(row.code == RETURNED for row in facts.attempts):
+        return Explanation(why=_TOOK_OTHERWISE)
     return Explanation(why="It was cancelled before anything was charged. This is final.")
 
 

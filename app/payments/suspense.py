@@ -75,7 +75,7 @@ async def apart(session: AsyncSession, *, payment_id: str, reference: str | None
     return Apart(
         amount=int(amount),
         account=account,
-        returned=_of(booked, f"suspense_return:{reference}:"),
+        returned=_of(booked, f"suspense_return:{reference}:") | _unnamed(booked),
         reversed=frozenset(_of(booked, f"suspense_reversal:{reference}:")),
     )
 
@@ -86,6 +86,12 @@ def _of(booked: dict[str, Any], kind: str) -> dict[str, int]:
         for key, transfers in booked.items()
         if key.startswith(kind)
     }
+
+
+def _unnamed(booked: dict[str, Any]) -> dict[str, int]:
+    """Return what was booked before the keys named the charge: of all charges of the payment."""
+    old = _of(booked, "suspense_return:")
+    return {name: minor for name, minor in old.items() if ":" not in name}
 
 
 async def follow(change: Change, *, reference: str, seen: Sequence[RefundSeen]) -> bool | None:

@@ -87,7 +87,8 @@ class RefundSeen(msgspec.Struct, kw_only=True):
     psp_reference: str
     amount: int
     currency: str
-    status: Literal["pending", "succeeded", "failed"]
+    # Released: what was held and never taken; no money has moved.
+    status: Literal["pending", "succeeded", "failed", "released"]
     attempt_id: str | None = None
     installation: str | None = None
     created_at: datetime | None = None

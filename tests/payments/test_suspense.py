@@ -10,7 +10,7 @@ from sqlalchemy import select, update
 from app import jobs
 from app.inbox.models import ReceivedEvent
 from app.jobs import Job
-from app.ledger.models import Account
+from app.ledger.models import Account, PostingRow
 from app.payments import outcomes, resolving, schemas
 from app.payments.change import attempts_of, lock
 from app.payments.models import Attempt, Payment
@@ -186,6 +186,57 @@ async def test_the_charge_of_a_page_that_was_frozen_is_known_once_it_is_paid(
     await refund_event(story, back, charge.id)
     assert await items(rt) == [("mismatch", "closed", TOOK)]
     assert (await in_suspense(rt), psp.total()) == (0, 0)
+    await story.end()
+
+
+async def test_a_refund_tells_of_money_that_a_frozen_hold_became(rt: Runtime, psp: BookPsp) -> None:
+    """F21: staff have captured it at the PSP and given it back; only the refund's event came."""
+    story, made, charge = await held(rt, psp)
+    charge.status, charge.captured = "succeeded", TOOK
+    back = by_hand(1, TOOK)
+    shows(charge, back)
+    await refund_event(story, back, charge.id)
+    assert await items(rt) == [("mismatch", "closed", TOOK)]
+    assert (await story.get(made.id)).status == "failed"
+    assert (await in_suspense(rt), psp.total()) == (0, 0)
+    await story.end()
+
+
+async def test_the_rest_of_a_hold_that_was_let_go_is_no_refund(rt: Runtime, psp: BookPsp) -> None:
+    """I5: the PSP lists it beside the refunds; nothing is taken from the shop for it."""
+    story = await Story.begin(rt, psp)
+    made = await story.charge(capture_method="manual")
+    await story.capture(made.id, 6_000)
+    await story.work()
+    (charge,) = psp.charges.values()
+    rest = by_hand(1, 4_000, "released")
+    shows(charge, rest)
+    await refund_event(story, rest, charge.id)
+    after = await story.get(made.id)
+    assert (after.amount_captured, after.amount_refunded) == (6_000, 0)
+    async with rt.sessions.read() as session:
+        assert set(await session.scalars(select(ReceivedEvent.state))) == {"applied"}
+    await story.end()
+
+
+async def test_what_was_booked_before_keys_named_the_charge_is_not_booked_again(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    story, _, charge = await held_apart(rt, psp)
+    back = by_hand(1, TOOK)
+    shows(charge, back)
+    await refund_event(story, back, charge.id, 1)
+    async with rt.sessions.begin() as session:
+        posting = await session.scalars(
+            select(PostingRow).where(PostingRow.kind == "suspense_return")
+        )
+        posting.one().key = f"suspense_return:{back.psp_reference}"
+    await refund_event(story, back, charge.id, 2)
+    assert await in_suspense(rt) == 0
+    failed = by_hand(1, TOOK, "failed")
+    shows(charge, failed)
+    await refund_event(story, failed, charge.id, 3)
+    assert await in_suspense(rt) == TOOK
     await story.end()
 
 

@@ -115,6 +115,11 @@ def test_an_unknown_outcome_says_what_is_not_known_and_when_we_ask() -> None:
         (payment("failed", failure_code="not_charged"), [], "confirms that nobody was charged"),
         (payment("failed", failure_code="discarded"), [], "We gave this payment up"),
         (payment("failed", failure_code="refunded_at_psp"), [], "None of it came to your wallet"),
+        (
+            payment("canceled"),
+            [attempt("charge", "not_sent", code="refunded_at_psp")],
+            "took something else",
+        ),
         (payment("canceled"), [], "cancelled before anything was charged"),
         (payment("canceled", status_reason="authorization_expired"), [], "let the held money go"),
         (payment("expired"), [], "did not pay in time"),

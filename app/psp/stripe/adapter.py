@@ -213,7 +213,8 @@ class StripeAdapter:
         return None
 
     async def _refunds(self, reference: str) -> list[RefundSeen]:
-        listed = finding.pages(self._client, "refunds", payment_intent=reference)
+        expand = parameters.EXPAND_REFUNDS
+        listed = finding.pages(self._client, "refunds", payment_intent=reference, expand=expand)
         try:
             return [results.seen(convert(entry, Refund)) async for entry in listed]
         except (GarbledError, amounts.NotRepresentableError) as error:

@@ -34,6 +34,8 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     amount_refunded: int
+    amount: int = 0
+    amount_captured: int | None = None  # Null where an older version of the API does not tell.
     balance_transaction: BalanceTransaction | str | None = None
     payment_method_details: _MethodDetails | None = None
 
@@ -96,6 +98,7 @@ class Refund(msgspec.Struct, frozen=True, kw_only=True, tag_field="object", tag=
     currency: str
     created: Epoch
     metadata: Metadata | None = None
+    charge: Charge | str | None = None
     payment_intent: str | None = None
     failure_reason: str | None = None
     balance_transaction: BalanceTransaction | str | None = None

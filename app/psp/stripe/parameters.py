@@ -9,6 +9,7 @@ from app.psp.stripe.amounts import to_stripe
 EXPAND_INTENT = ["latest_charge.balance_transaction"]
 EXPAND_SESSION = ["payment_intent.latest_charge.balance_transaction"]
 EXPAND_REFUND = ["balance_transaction"]
+EXPAND_REFUNDS = ["data.charge"]
 _REASONS = {"duplicate", "fraudulent", "requested_by_customer"}
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from app.psp.port import AttemptKind, Class, RefundSeen, Request, Result
 from app.psp.stripe.amounts import NotRepresentableError, fee_to_ours, to_ours
-from app.psp.stripe.objects import BalanceTransaction, Intent, Refund, Session
+from app.psp.stripe.objects import BalanceTransaction, Charge, Intent, Refund, Session
 
 _WAITING = {"requires_payment_method", "requires_confirmation", "requires_action"}
 _PAID_OR_LATER = {"succeeded", "requires_capture", "processing"}
@@ -127,11 +127,25 @@ def seen(refund: Refund) -> RefundSeen:
         psp_reference=refund.id,
         amount=to_ours(refund.amount, refund.currency),
         currency=refund.currency,
-        status=_REFUND_STATUS.get(refund.status, "pending"),
+        status="released" if _released(refund) else _REFUND_STATUS.get(refund.status, "pending"),
         attempt_id=known.get("attempt_id"),
         installation=known.get("installation"),
         created_at=_moment(refund.created),
     )
+
+
+def _released(refund: Refund) -> bool:
+    """Tell whether it lets go of what was held and never taken, which is no money given back.
+
+    After a capture of a part, or the end of a hold, Stripe may list the rest as a refund of the
+    charge: of exactly that amount, and without a line on the account.
+    """
+    charge = refund.charge
+    if not isinstance(charge, Charge) or charge.amount_captured is None:
+        return False
+    rest = charge.amount - charge.amount_captured
+    moved_nothing = refund.status == "succeeded" and refund.balance_transaction is None
+    return moved_nothing and not refund.metadata and refund.amount == rest > 0
 
 
 def _intent_class(intent: Intent, kind: AttemptKind) -> Class:

@@ -219,6 +219,33 @@ async def test_fee_and_method_come_with_the_charge() -> None:
     assert result.method == "American Express •••• 0005"
 
 
+@pytest.mark.parametrize(
+    ("changes", "captured", "expected"),
+    [
+        ({}, 5_000, "released"),
+        ({}, 0, "released"),  # The whole hold was let go.
+        ({"balance_transaction": "txn_1"}, 5_000, "succeeded"),
+        ({"metadata": OURS}, 5_000, "succeeded"),
+        ({"amount": 100}, 5_000, "succeeded"),
+        ({"status": "failed"}, 5_000, "failed"),
+        ({}, None, "succeeded"),
+    ],
+)
+async def test_what_was_held_and_never_taken_is_no_money_given_back(
+    changes: dict[str, Any], captured: int | None, expected: str
+) -> None:
+    charge = {"object": "charge", "id": "ch_1", "amount": 12_840, "amount_refunded": 0}
+    charge["amount_captured"] = captured
+    rest = 12_840 - (captured or 0)
+    entry = refund(**({"amount": rest, "metadata": {}, "charge": charge} | changes))
+    page = reply(200, {"data": [entry], "has_more": False})
+    async with wired(page) as wire, adapter_at(wire.url) as adapter:
+        seen = await adapter.look_up_refunds("pi_1")
+    assert isinstance(seen, list)
+    assert [one.status for one in seen] == [expected]
+    assert "expand" in wire.requests[0][0]
+
+
 @pytest.mark.parametrize("kind", ["charge", "checkout", "capture", "void"])
 async def test_a_refund_by_hand_is_seen_with_its_charge(kind: str) -> None:
     """Whatever was asked about: for a page that is to be ended its money may be news, too."""
