@@ -263,8 +263,8 @@ async def _refunds(rt: Runtime, job: Claim, event: ReceivedEvent, attempt: Attem
     if await _held_apart(rt, job, attempt.payment_id, reference, seen):
         return
     another = payment.status in FINAL and reference != payment.psp_reference
-    asked = another or attempt.state == "needs_review"
-    if asked and any(one.status == "succeeded" for one in seen):
+    frozen = attempt.state == "needs_review" and attempt.kind != "refund"
+    if (another or frozen) and any(one.status == "succeeded" for one in seen):
         # Money came after the end, or a second time, or after a person was asked what it is about,
         # and this is the first that we hear of it.
         await _find_out(rt, attempt)

@@ -85,6 +85,11 @@ async def expire(rt: Runtime, job: Claim) -> None:
             drop_unsent(change, rows, "checkout")
             change.move("expired")
         drop_unsent(change, rows, "void")
+        for row in rows:
+            if row.kind == "checkout" and row.state == "open":
+                # It was paid on another page, and the event of this one's end may be lost.
+                args = {"attempt_id": row.id}
+                change.job("janitor.resolve", queue="janitor", args=args)
         await change.save()
         await jobs.finish(session, job=job, now=rt.clock())
         return False

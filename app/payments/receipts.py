@@ -7,6 +7,7 @@ from app.merchants.models import Merchant
 from app.money import Money
 from app.payments.change import Change
 from app.payments.models import Attempt
+from app.payments.queries import is_suspended
 from app.payments.refunding import adopt
 from app.payments.ruling import DONE, Ruling
 from app.payments.states import ATTEMPT_FINAL, FINAL, UNEXPECTED
@@ -61,7 +62,7 @@ async def paid(change: Change, attempt: Attempt, result: Result) -> Ruling:
     if attempt.state not in ATTEMPT_FINAL:
         end_attempt(change, attempt, "succeeded")
     if payment.status in FINAL:
-        return _paid_after_the_end(change, attempt, result, captured)
+        return await _paid_after_the_end(change, attempt, result, captured)
     merchant = await change.session.get(Merchant, payment.merchant_id)
     if merchant is None:
         raise RuntimeError(f"payment {payment.id} has no merchant")
@@ -95,13 +96,17 @@ async def paid(change: Change, attempt: Attempt, result: Result) -> Ruling:
     return DONE
 
 
-def _paid_after_the_end(change: Change, attempt: Attempt, result: Result, captured: int) -> Ruling:
+async def _paid_after_the_end(
+    change: Change, attempt: Attempt, result: Result, captured: int
+) -> Ruling:
     payment = change.payment
     # A hold and its capture are one object: its money is recorded already.
     same = attempt.kind == "capture" or result.psp_reference == payment.psp_reference
     if payment.status == "succeeded" and same:
         return DONE
     reference = result.psp_reference or attempt.id
+    if await is_suspended(change.session, reference):
+        return DONE  # A person was asked about it, and may have had it refunded.
     suspend(change, captured, result.currency, reference)
     change.review(
         attempt,

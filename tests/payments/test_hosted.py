@@ -3,13 +3,14 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import func, select
 
 from app.jobs import Job
 from app.payments.resolving import resolve
 from app.runtime import Runtime
-from tests.payments.story import Story
+from tests.payments.story import Story, receive
 from tests.support.psp import BookPsp, Charge
 from tests.support.runtime import Clock
 
@@ -305,4 +306,32 @@ async def test_a_page_that_nobody_can_find_is_closed_an_hour_after_its_end(
     await story.hurry()
     assert (await story.get(made.id)).status == "expired"
     assert [step for step, _, _ in psp.requests].count("create") == 1
+    await story.end()
+
+
+async def test_a_second_page_of_a_paid_payment_is_looked_at_when_it_ends(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """I10: the first request arrived after its replay was refused; the event of the end is lost."""
+    story = await Story.begin(rt, psp)
+    psp.pages_end = True
+    psp.script.extend(["never", "rejected"])
+    made = await story.create()
+    await story.work()
+    await story.hurry()
+    (first, second), _ = await story.attempts(made.id)
+    assert (first.state, second.state) == ("rejected", "open")
+    (page,) = psp.charges.values()
+    psp.charges["pi_late"] = msgspec.structs.replace(
+        page, id="pi_late", session="cs_late", attempt_id=first.id, status="open"
+    )
+    charge = psp.pay(first.id)
+    await receive(rt, "evt_paid", psp_reference=charge.id, attempt_id=first.id)
+    await story.work()
+    assert (await story.get(made.id)).status == "succeeded"
+    page.status = "canceled"
+    await story.hurry()
+    (_, second), _ = await story.attempts(made.id)
+    assert second.state == "closed"
+    assert psp.total() == 10_000
     await story.end()

@@ -370,3 +370,29 @@ async def held(rt: Runtime, psp: BookPsp) -> tuple[Story, schemas.PaymentShape, 
     assert made.status_reason == "held_for_review"
     (charge,) = psp.charges.values()
     return story, made, charge
+
+
+async def test_the_end_of_a_page_finds_its_money_held_apart_and_gone_back_already(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F27: the void of a page was still under way when the customer's money had gone back."""
+    story, made, attempt = await Story.with_page(rt, psp)
+    await story.cancel(made.id)
+    psp.script.append("lost")
+    await story.work()
+    charge = next(iter(psp.charges.values()))
+    charge.status, charge.amount, charge.captured = "succeeded", TOOK, TOOK
+    await receive(rt, "evt_paid", psp_reference=charge.id, attempt_id=attempt.id)
+    await story.work()
+    assert await in_suspense(rt) == TOOK
+    back = by_hand(1, TOOK)
+    shows(charge, back)
+    await refund_event(story, back, charge.id)
+    for _ in range(3):
+        await story.hurry()
+    (_, void), _ = await story.attempts(made.id)
+    assert void.state == "rejected"
+    assert "janitor.resolve" not in await letters(story) or await in_suspense(rt) == 0
+    assert [state for _, state, _ in await items(rt)] == ["closed"]
+    assert (await in_suspense(rt), psp.total()) == (0, 0)
+    await story.end()
