@@ -37,6 +37,7 @@ _TELLS_OF_MONEY = frozenset(
     }
 )
 _NO_EFFECT = "The PSP tells of money from an attempt that was held to have had no effect."
+_HELD_TWICE = "The PSP holds the money a second time. Cancel this hold there, or let it lapse."
 _NOT_LISTED = "The PSP does not list the refund of this event yet."
 _ONCE_MORE = "Its money is booked; the PSP is asked once more."
 _NO_ROOM = "A refund made at the PSP finds no room yet."
@@ -143,7 +144,16 @@ async def _after_all(rt: Runtime, job: Claim, attempt: Attempt) -> Ruling:
         return DONE  # What the event told of is over, and moved nothing.
     async with rt.sessions.read() as session:
         found = await session.get(Attempt, attempt.id)
-    if found is not None and found.state == attempt.state:
+        held = select(Attempt.id).where(
+            Attempt.payment_id == attempt.payment_id,
+            Attempt.kind.in_(("checkout", "charge")),
+            Attempt.state == "succeeded",
+        )
+        held_twice = await session.scalar(held.limit(1)) is not None
+    unchanged = found is not None and found.state == attempt.state
+    if unchanged and held_twice and result.cls == "authorized":
+        return Ruling("bury", _HELD_TWICE)
+    if unchanged:
         # The PSP does not show it yet, or another call about this payment is under way.
         processing.give_up(job, rt, _NO_EFFECT)
         return Ruling("look", _NO_EFFECT, 5.0)

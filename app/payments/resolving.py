@@ -242,7 +242,8 @@ async def did_not_happen(change: Change, attempt: Attempt, *, code: str) -> None
         refund = await refund_of(change, attempt)
         fail_refund(change, refund, code="not_refunded", message=none.message, reserved=True)
         return
-    end_attempt(change, attempt, "closed" if attempt.kind == "checkout" else "not_sent", none)
+    reached = attempt.kind == "checkout" or code == RETURNED  # The PSP has had it.
+    end_attempt(change, attempt, "closed" if reached else "not_sent", none)
     if payment.status in FINAL:
         return
     if attempt.kind == "capture":
@@ -320,6 +321,13 @@ async def _contradicts(change: Change, attempt: Attempt, result: Result) -> bool
     if result.cls not in _DONE_AT_PSP[attempt.kind]:
         return False
     others = await attempts_of(change.session, attempt.payment_id)
+    if result.cls == "authorized" and change.payment.status not in FINAL - {"succeeded"}:
+        charges = [row for row in others if row.kind in {"charge", "checkout"}]
+        if any(row.state == "succeeded" and row is not attempt for row in charges):
+            # Another hold carries the payment; this one must not take its place. It is let go of
+            # at the PSP, by a person (who is told by the letter of its event) or by its time.
+            log.error("held_twice", attempt_id=attempt.id)
+            return False
     return not any(
         row.state in {"created", "sent", "unknown"} and row.kind in LANE and row is not attempt
         for row in others

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
+from app import jobs
 from app.errors import Conflict
 from app.janitor.processing import hurry
 from app.jobs import Job
@@ -177,4 +178,32 @@ async def test_refunds_race_the_day_when_the_payment_settles(rt: Runtime, psp: B
     assert psp.total() == 3 * 4_000
     for payment in paid:
         assert (await story.row(payment.id)).amount_pending == 0
+    await story.end()
+
+
+async def test_a_second_hold_does_not_take_the_place_of_the_first(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """I4: seed 338. A request that had been refused arrived after all, when a retry held money."""
+    story = await Story.begin(rt, psp)
+    psp.script.extend(["ok", "rejected"])
+    made = await story.charge(capture_method="manual")
+    (late,) = psp.charges.values()
+    (letter,) = await story.dead()
+    async with rt.sessions.begin() as session:
+        await jobs.revive(session, job_id=letter.id, now=rt.clock(), why="cured")
+    await story.work()
+    assert (await story.get(made.id)).status == "requires_capture"
+    late.status = "requires_capture"
+    (first, second), _ = await story.attempts(made.id)
+    kind = "payment_intent.amount_capturable_updated"
+    await receive(rt, "evt_late", type=kind, psp_reference=late.id, attempt_id=first.id)
+    await story.work()
+    row = await story.row(made.id)
+    assert (row.status, row.psp_reference) == ("requires_capture", second.psp_reference)
+    await story.capture(made.id)
+    await story.hurry()
+    assert (await story.get(made.id)).status == "succeeded"
+    assert (late.captured, psp.total()) == (0, 10_000)
+    assert ["a second time" in (one.reason or "") for one in await story.dead()] == [True]
     await story.end()
