@@ -20,7 +20,6 @@ from app.psp.gates import LOOKUP
 from app.psp.port import FAILED_LOOKS, Class, RefundSeen, Result
 from app.runtime import Runtime
 
-_TRIED_FOR = timedelta(hours=24)
 _PARKED_FOR = timedelta(hours=24)  # Then an event of a row that never came is ignored.
 _REFUND_WORDS: dict[str, Class] = {
     "succeeded": "succeeded",
@@ -295,9 +294,8 @@ async def _refunds(rt: Runtime, job: Claim, event: ReceivedEvent, attempt: Attem
 
 def _later(rt: Runtime, job: Claim, attempt: Attempt, why: str, *, cap: float = 300.0) -> NoReturn:
     """Try again; for a day, once the charge is settled (before, it may be the reason)."""
-    settled = attempt.finished_at
-    if settled is not None and rt.clock() - settled > _TRIED_FOR:
-        processing.give_up(job, rt, why)
+    if attempt.finished_at is not None:
+        processing.give_up(job, rt, why, since=attempt.finished_at)
     raise Postpone(processing.backoff(rt, job.tries, cap=cap, at_least=5.0), why)
 
 

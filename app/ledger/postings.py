@@ -1,6 +1,6 @@
 """What the ledger can be asked to record, and the arithmetic of fees: values in, a Posting out."""
 
-from typing import Any
+from typing import Any, Required, TypedDict, Unpack
 
 import msgspec
 
@@ -57,6 +57,16 @@ class Posting(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"{self.key} moves nothing")
         if any(not 0 < transfer.minor <= MAX_AMOUNT for transfer in self.transfers):
             raise ValueError(f"{self.key} has an amount out of range")
+
+
+class _Apart(TypedDict, total=False):
+    """Whose money lies in suspense."""
+
+    livemode: Required[bool]
+    connection_id: Required[str]
+    amount: Required[Money]
+    merchant_id: str | None
+    payment_id: str | None
 
 
 class _Accounts:
@@ -299,75 +309,45 @@ def refund_reversal(
 
 
 def unexpected_receipt(
+    *, psp_id: str, answer_job: AnswerJob | None = None, **about: Unpack[_Apart]
+) -> Posting:
+    """Money came for a payment that is final otherwise; it waits for a person in suspense."""
+    return _apart("unexpected_receipt", psp_id, **about, comes=True, answer_job=answer_job)
+
+
+def suspense_return(*, psp_id: str, charge: str, **about: Unpack[_Apart]) -> Posting:
+    """Money that nobody expected went back to the customer at the PSP by the refund `psp_id`."""
+    return _apart("suspense_return", f"{charge}:{psp_id}", **about, comes=False)
+
+
+def suspense_reversal(*, psp_id: str, charge: str, **about: Unpack[_Apart]) -> Posting:
+    """The PSP has failed the refund `psp_id`, by which money had left suspense."""
+    return _apart("suspense_reversal", f"{charge}:{psp_id}", **about, comes=True)
+
+
+def _apart(
+    kind: str,
+    name: str,
     *,
-    psp_id: str,
     livemode: bool,
     connection_id: str,
     amount: Money,
+    comes: bool,
     merchant_id: str | None = None,
     payment_id: str | None = None,
     answer_job: AnswerJob | None = None,
 ) -> Posting:
-    """Money came for a payment that is final otherwise; it waits for a person in suspense."""
     of = _Accounts(livemode, amount.currency)
+    receivable, suspense = of(chart.PSP_RECEIVABLE, connection_id), of(chart.SUSPENSE)
+    debit, credit = (receivable, suspense) if comes else (suspense, receivable)
     return Posting(
-        key=f"unexpected_receipt:{psp_id}",
-        kind="unexpected_receipt",
+        key=f"{kind}:{name}",
+        kind=kind,
         livemode=livemode,
         merchant_id=merchant_id,
         payment_id=payment_id,
-        transfers=_transfers(
-            (of(chart.PSP_RECEIVABLE, connection_id), of(chart.SUSPENSE), amount.minor)
-        ),
+        transfers=_transfers((debit, credit, amount.minor)),
         accepted_job=answer_job,
-    )
-
-
-def suspense_return(
-    *,
-    psp_id: str,
-    charge: str,
-    livemode: bool,
-    connection_id: str,
-    amount: Money,
-    merchant_id: str | None = None,
-    payment_id: str | None = None,
-) -> Posting:
-    """Money that nobody expected went back to the customer at the PSP by the refund `psp_id`."""
-    of = _Accounts(livemode, amount.currency)
-    return Posting(
-        key=f"suspense_return:{charge}:{psp_id}",
-        kind="suspense_return",
-        livemode=livemode,
-        merchant_id=merchant_id,
-        payment_id=payment_id,
-        transfers=_transfers(
-            (of(chart.SUSPENSE), of(chart.PSP_RECEIVABLE, connection_id), amount.minor)
-        ),
-    )
-
-
-def suspense_reversal(
-    *,
-    psp_id: str,
-    charge: str,
-    livemode: bool,
-    connection_id: str,
-    amount: Money,
-    merchant_id: str | None = None,
-    payment_id: str | None = None,
-) -> Posting:
-    """The PSP has failed the refund `psp_id`, by which money had left suspense."""
-    of = _Accounts(livemode, amount.currency)
-    return Posting(
-        key=f"suspense_reversal:{charge}:{psp_id}",
-        kind="suspense_reversal",
-        livemode=livemode,
-        merchant_id=merchant_id,
-        payment_id=payment_id,
-        transfers=_transfers(
-            (of(chart.PSP_RECEIVABLE, connection_id), of(chart.SUSPENSE), amount.minor)
-        ),
     )
 
 

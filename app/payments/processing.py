@@ -377,9 +377,10 @@ def last_retry(job: Claim | Job) -> datetime | None:
     return datetime.fromisoformat(lines[-1]) if lines else None
 
 
-def give_up(job: Claim, rt: Runtime, reason: str) -> None:
-    """Bury a job that has been tried for a day, from its last retry by a person. Raises Bury."""
-    if rt.clock() - (last_retry(job) or job.created_at) > _GIVE_UP:
+def give_up(job: Claim, rt: Runtime, reason: str, *, since: datetime | None = None) -> None:
+    """Bury a job tried for a day, since a person's last retry or `since`. Raises Bury."""
+    began = last_retry(job) or job.created_at
+    if rt.clock() - max(began, since or began) > _GIVE_UP:
         raise Bury(f"Tried for 24 hours. {reason}")
 
 
