@@ -13,7 +13,7 @@ from app.payments import outcomes, processing, resolving, suspense
 from app.payments.attempts import installation_of
 from app.payments.change import lock
 from app.payments.models import Attempt, Payment
-from app.payments.refunding import adopt, refund_of, take_back
+from app.payments.refunding import adopt, may_carry, refund_of, take_back, undecided
 from app.payments.ruling import DONE, Ruling
 from app.payments.states import ATTEMPT_FINAL, FINAL, OTHER_AMOUNT, RETURNED
 from app.psp.gates import LOOKUP
@@ -356,6 +356,10 @@ async def _own(rt: Runtime, payment_id: str, seen: RefundSeen) -> bool:
             return False
         if attempt.code == OTHER_AMOUNT:
             return False  # It is booked as a refund that the PSP made by itself.
+        if attempt.state in {"rejected", "not_sent"} and attempt.psp_reference is None:
+            if not await may_carry(change, attempt):
+                return False
+            attempt.state = "unknown"  # It was held to have had no effect; the PSP knows better.
         if attempt.state not in ATTEMPT_FINAL:
             cls = _REFUND_WORDS[seen.status]
             result = Result(
@@ -380,8 +384,11 @@ async def _adopt(rt: Runtime, payment_id: str, seen: RefundSeen, reference: str)
     async def work(session: AsyncSession) -> bool:
         change = await lock(session, rt, payment_id=payment_id)
         named = await session.get(Attempt, seen.attempt_id) if seen.attempt_id else None
-        if named is not None and named.state not in ATTEMPT_FINAL and seen.status == "succeeded":
-            return False  # Which of the refunds that name it is its own is not known yet.
+        open_ = named is not None and (
+            named.state not in ATTEMPT_FINAL or await undecided(change, named)
+        )
+        if open_ and seen.status == "succeeded":
+            return False  # Which of the PSP's refunds is whose is not known yet.
         if seen.status == "succeeded" and reference != change.payment.psp_reference:
             return False  # Of another charge than the one that has paid it meanwhile.
         # Of what names an attempt of ours, only what is not that attempt's comes here.

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from functools import partial
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import db, jobs
@@ -31,21 +31,32 @@ async def resolve(rt: Runtime, job: Claim) -> None:
     attempt_id = job.args["attempt_id"]
     async with rt.sessions.read() as session:
         attempt = await session.get(Attempt, attempt_id)
-        forgotten = attempt is not None and await _forgotten(session, attempt, job)
     # Whoever found that out may have been killed before the letter was written.
     if attempt is not None and attempt.state == "needs_review":
         raise Bury(attempt.message or "The PSP did something else than we asked for.")
-    if attempt is not None and forgotten:
-        raise Bury(f"The PSP refused the request: {attempt.message or attempt.code}")
+    await _remind(rt, job)
     ruling = await resolving.resolve(rt, attempt_id=attempt_id)
     if ruling.action in {"look", "again"}:
         raise Postpone(ruling.seconds or await _seconds(rt, attempt_id), ruling.reason)
     if ruling.action == "bury":
         raise Bury(ruling.reason)
+    await _remind(rt, job)  # Another look may have found it out while this one was made.
+
+
+async def _remind(rt: Runtime, job: Claim) -> None:
+    """Bury the job as the letter about a refusal that nobody was told of. Raises Bury."""
+    async with rt.sessions.read() as session:
+        attempt = await session.get(Attempt, job.args["attempt_id"])
+        if attempt is not None and await _forgotten(session, attempt, job):
+            raise Bury(f"The PSP refused the request: {attempt.message or attempt.code}")
 
 
 async def _forgotten(session: AsyncSession, attempt: Attempt, job: Claim) -> bool:
-    """Tell whether a refusal waits for a person, and neither a letter nor a job is about it."""
+    """Tell whether a refusal waits for a person, and neither a letter nor a job is about it.
+
+    Of two looks at it that run at the same time the one with the greater id writes the letter: if
+    each took the other for it, neither would.
+    """
     if attempt.state != "rejected":
         return False
     held: Payment | Refund | None
@@ -55,8 +66,11 @@ async def _forgotten(session: AsyncSession, attempt: Attempt, job: Claim) -> boo
         held = await session.get(Payment, attempt.payment_id)
     if held is None or held.status in FINAL or held.status_reason != "held_for_operator":
         return False
+    counts = or_(Job.kind != _RESOLVE, Job.id > job.id)
     query = select(Job.kind, Job.args).where(
-        Job.payment_id == attempt.payment_id, Job.state.in_(("due", "dead")), Job.id != job.id
+        Job.payment_id == attempt.payment_id,
+        Job.id != job.id,
+        or_(Job.state == "dead", and_(Job.state == "due", counts)),
     )
     for kind, args in await session.execute(query):
         same = operation_of(kind) == attempt.kind and args.get("refund_id") == attempt.refund_id

@@ -10,6 +10,7 @@ from app.money import Money
 from app.payments.attempts import installation_of
 from app.payments.change import Change
 from app.payments.models import Attempt, Refund
+from app.payments.states import ATTEMPT_FINAL
 from app.psp.port import RefundSeen
 
 _TAKEN_BACK = "The PSP could not pay the refund out and took it back."
@@ -65,6 +66,30 @@ async def refund_of(change: Change, attempt: Attempt) -> Refund:
     if refund is None:
         raise RuntimeError(f"attempt {attempt.id} has no refund")
     return refund
+
+
+async def undecided(change: Change, attempt: Attempt) -> bool:
+    """Tell whether another attempt of the same refund may still be the one that is paid."""
+    found = await change.session.scalar(
+        select(Attempt.id)
+        .where(
+            Attempt.refund_id == attempt.refund_id,
+            Attempt.id != attempt.id,
+            Attempt.state.not_in(ATTEMPT_FINAL),
+        )
+        .limit(1)
+    )
+    return found is not None
+
+
+async def may_carry(change: Change, attempt: Attempt) -> bool:
+    """Tell whether what an attempt has done after all can be its refund.
+
+    A request that was given up may arrive after its own replay was refused. By then its refund may
+    be paid by a later attempt, or have failed: that money has gone beside it.
+    """
+    refund = await refund_of(change, attempt)
+    return refund.status == "pending" and not await undecided(change, attempt)
 
 
 def settle_refund(change: Change, refund: Refund) -> None:

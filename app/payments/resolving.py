@@ -15,7 +15,7 @@ from app.payments.holding import money_held
 from app.payments.models import Attempt
 from app.payments.processing import call, follow_up
 from app.payments.receipts import end_attempt, note_decline
-from app.payments.refunding import fail_refund, refund_of
+from app.payments.refunding import fail_refund, may_carry, refund_of
 from app.payments.ruling import DONE, Ruling
 from app.payments.states import FINAL, LANE, OTHER_AMOUNT, RETURNED
 from app.psp.gates import LOOKUP, Shut
@@ -318,6 +318,8 @@ async def _contradicts(change: Change, attempt: Attempt, result: Result) -> bool
         return False  # What the PSP has done is booked, in another place.
     if attempt.kind == "capture" and change.payment.amount_captured:
         return False  # Somebody has captured it at the PSP, and that is recorded.
+    if attempt.kind == "refund" and not await may_carry(change, attempt):
+        return False  # It is booked beside the one that was paid, by its event.
     if result.cls not in _DONE_AT_PSP[attempt.kind]:
         return False
     others = await attempts_of(change.session, attempt.payment_id)

@@ -1,7 +1,6 @@
 """The janitor: looks on schedule, hurries when somebody reads, and never piles work up."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from sqlalchemy import select, update
 
@@ -207,72 +206,6 @@ async def test_a_look_whose_job_waits_is_not_lost(rt: Runtime, psp: BookPsp) -> 
     assert sorted(due) == sorted([waits, other, other, later, later])
     await story.work()
     await story.end()
-
-
-async def test_a_refusal_whose_letter_was_not_written_is_not_forgotten(
-    rt: Runtime, psp: BookPsp
-) -> None:
-    """F03, F08: the worker that heard the no stood still, and lost its job to another one."""
-    story = await Story.begin(rt, psp)
-    paid = await story.charge()
-    psp.script.extend(["never", "rejected"])
-    refund = await story.refund(paid.id, 4_000)
-    await story.work()
-    attempts, _ = await story.attempts(paid.id)
-    assert (await resolving.resolve(rt, attempt_id=attempts[-1].id)).action == "bury"
-    assert await story.dead() == []
-    await story.hurry()
-    (letter,) = await story.dead()
-    assert (letter.kind, letter.args) == ("janitor.resolve", {"attempt_id": attempts[-1].id})
-    async with rt.sessions.begin() as session:  # A second look at it makes no second letter.
-        now = rt.clock()
-        args = {"attempt_id": attempts[-1].id}
-        await jobs.enqueue(
-            session, id="job_x", kind="janitor.resolve", args=args, queue="janitor", now=now
-        )
-    await story.hurry()
-    assert len(await story.dead()) == 1
-    assert (await story.get_refund(refund.id)).status == "pending"
-    await story.end()
-
-
-async def test_a_look_that_lies_in_the_dead_letters_is_not_swept_up_again_and_again(
-    rt: Runtime, psp: BookPsp
-) -> None:
-    """F58: one poisoned look is one letter, not one every ten seconds."""
-    story = await Story.begin(rt, psp)
-    payment_id = await _unknown(story)
-    async with rt.sessions.begin() as session:
-        await session.execute(
-            update(Job)
-            .where(Job.kind == "janitor.resolve")
-            .values(state="dead", reason="ValueError", finished_at=datetime.now(UTC), owner=None)
-        )
-        late = datetime.now(UTC) - timedelta(minutes=1)
-        await session.execute(update(Attempt).values(next_check_at=late))
-    assert await janitor.sweep(rt) == 0
-    (attempt,), _ = await story.attempts(payment_id)
-    assert attempt.next_check_at is not None
-    assert attempt.next_check_at - datetime.now(UTC) > timedelta(hours=23)
-    await story.resolved(payment_id)  # A person, or the shop, may still have it looked at.
-    assert (await story.get(payment_id)).status == "succeeded"
-
-
-async def test_a_letter_is_revived_beside_a_job_of_the_same_key(rt: Runtime) -> None:
-    key = "janitor.sweep:att_1"
-    values: dict[str, Any] = {
-        "kind": "janitor.resolve",
-        "args": {"attempt_id": "att_1"},
-        "queue": "janitor",
-    }
-    async with rt.sessions.begin() as session:
-        row = jobs.row(id="job_1", now=rt.clock(), unique_key=key, **values)
-        await jobs.bury_at_once(session, values=row, now=rt.clock(), reason="poison")
-        row = jobs.row(id="job_2", now=rt.clock(), unique_key=key, **values)
-        session.add(Job(**row | {"run_at": rt.clock()}))
-    async with rt.sessions.begin() as session:
-        found = await jobs.revive(session, job_id="job_1", now=rt.clock(), why="cured")
-    assert found.state == "due"
 
 
 def _claim(clock: Clock, history: list[dict[str, str]] | None = None) -> Claim:

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import select, update
 
+from app import jobs
 from app.audit.operations import Actor
 from app.ids import Ids
 from app.inbox import operations as inbox
@@ -175,6 +176,13 @@ class Story:
     async def dead(self) -> list[Job]:
         async with self.rt.sessions.read() as session:
             return list(await session.scalars(select(Job).where(Job.state == "dead")))
+
+    async def retry_letters(self) -> None:
+        """Have a person retry each dead letter, and run all."""
+        for letter in await self.dead():
+            async with self.rt.sessions.begin() as session:
+                await jobs.revive(session, job_id=letter.id, now=self.rt.clock(), why="cured")
+        await self.hurry()
 
     async def end(self) -> None:
         """Check what must always hold."""

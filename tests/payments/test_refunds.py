@@ -1,15 +1,15 @@
 """Refunds: set aside first, sent once, late answers, and money that comes back."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 from sqlalchemy import select
 
-from app import jobs
 from app.jobs import Job
 from app.ledger.models import PostingRow
-from app.payments import schemas
+from app.payments import resolving, schemas
 from app.payments.operations import RefundAmountStale
 from app.payments.settling import settle_due
 from app.psp.port import RefundSeen
@@ -47,10 +47,8 @@ async def test_a_refused_refund_is_held_for_the_operator_and_its_retry_is_a_new_
     held = await story.get_refund(refund.id)
     assert (held.status, held.status_reason) == ("pending", "held_for_operator")
     assert (await story.get(paid.id)).amount_refundable == 6_000
-    (letter,) = await story.dead()
-    async with rt.sessions.begin() as session:
-        await jobs.revive(session, job_id=letter.id, now=rt.clock(), why="cured")
-    await story.hurry()
+    assert len(await story.dead()) == 1
+    await story.retry_letters()
     done = await story.get_refund(refund.id)
     assert (done.status, done.status_reason) == ("succeeded", None)
     keys = [key for _, key, request in psp.requests if request.kind == "refund" and key]
@@ -214,6 +212,91 @@ async def test_of_two_refunds_of_one_request_neither_is_booked_twice_while_ours_
     charge.refunds[first.psp_reference].status = "succeeded"
     await refund_event(story, first, charge.id, 2)
     await story.hurry()
+    assert (await story.get_refund(refund.id)).status == "succeeded"
+    assert (await story.get(paid.id)).amount_refunded == 6_000
+    assert psp.total() == 4_000
+    await story.end()
+
+
+async def _arrives_late(
+    rt: Runtime, psp: BookPsp
+) -> tuple[Story, schemas.PaymentShape, schemas.RefundShape, Callable[[], RefundSeen]]:
+    """Return a refund that was refused, and whose first request does arrive when it is called."""
+    story = await Story.begin(rt, psp)
+    paid = await story.charge()
+    psp.script.append("rejected")
+    refund = await story.refund(paid.id, 3_000)
+    await story.work()
+    (charge,) = psp.charges.values()
+    attempts, _ = await story.attempts(paid.id)
+
+    def arrive() -> RefundSeen:
+        late = RefundSeen(
+            psp_reference="re_late",
+            amount=3_000,
+            currency="eur",
+            status="succeeded",
+            attempt_id=attempts[-1].id,
+            installation=rt.installation,
+        )
+        charge.refunds = {"re_late": late, **charge.refunds}
+        return late
+
+    return story, paid, refund, arrive
+
+
+async def test_a_refund_that_was_held_to_be_refused_and_arrives_is_the_one(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F20: its replay was refused, and the first request was under way for longer."""
+    story, paid, refund, arrive = await _arrives_late(rt, psp)
+    (charge,) = psp.charges.values()
+    await refund_event(story, arrive(), charge.id)
+    assert (await story.get_refund(refund.id)).status == "succeeded"
+    assert (await story.get(paid.id)).amount_refunded == 3_000
+    await story.retry_letters()
+    assert psp.total() == 7_000
+    await story.end()
+
+
+@pytest.mark.parametrize("failed", [False, True])
+async def test_a_refund_that_arrives_after_a_person_had_it_made_again_is_booked_beside_it(
+    rt: Runtime, psp: BookPsp, *, failed: bool
+) -> None:
+    """F20, seed 522: the money has gone twice, and if the bank fails one, it is that one."""
+    story, paid, refund, arrive = await _arrives_late(rt, psp)
+    (charge,) = psp.charges.values()
+    await story.retry_letters()
+    assert (await story.get_refund(refund.id)).status == "succeeded"
+    late = arrive()
+    await refund_event(story, late, charge.id)
+    assert (await story.get(paid.id)).amount_refunded == 6_000
+    (attempt,) = [one for one in (await story.attempts(paid.id))[0] if one.id == late.attempt_id]
+    await resolving.look_back(rt, attempt_id=attempt.id)
+    await story.work()
+    assert (await story.get_refund(refund.id)).psp_reference != "re_late"
+    if failed:
+        charge.refunds["re_late"].status = "failed"
+        await refund_event(story, late, charge.id, 2)
+        assert (await story.get_refund(refund.id)).status == "succeeded"
+        assert (await story.get(paid.id)).amount_refunded == 3_000
+    assert psp.total() == (7_000 if failed else 4_000)
+    await story.end()
+
+
+async def test_which_of_two_refunds_is_whose_waits_until_the_second_is_known(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F20: the first arrived while the second was under way, too."""
+    story, paid, refund, arrive = await _arrives_late(rt, psp)
+    (charge,) = psp.charges.values()
+    psp.script.append("never")
+    await story.retry_letters()
+    await refund_event(story, arrive(), charge.id)
+    assert (await story.get_refund(refund.id)).status == "pending"
+    assert (await story.get(paid.id)).amount_refunded == 3_000
+    for _ in range(2):
+        await story.hurry()
     assert (await story.get_refund(refund.id)).status == "succeeded"
     assert (await story.get(paid.id)).amount_refunded == 6_000
     assert psp.total() == 4_000

@@ -60,7 +60,8 @@ class BookPsp:
     decides later), or `ok`. Empty: everything works. `looks` does the same for
     look-ups: `lost` or `ok`.
     `amounts` holds what is done in place of the amount that is asked for, by kind of attempt.
-    `meanwhile` is awaited in the middle of the next mutating call: what else happens just then.
+    `meanwhile` is awaited in the middle of the next mutating call: what else happens just then;
+    `while_looking` the same of the next look-up.
     """
 
     name = "sandbox"
@@ -73,6 +74,7 @@ class BookPsp:
         self.script: deque[str] = deque()
         self.looks: deque[str] = deque()
         self.meanwhile: Callable[[], Awaitable[object]] | None = None
+        self.while_looking: Callable[[], Awaitable[object]] | None = None
         self.amounts: dict[AttemptKind, int] = {}
         self.retry_after: float | None = None  # What a busy PSP asks for, in seconds.
         self.step = 1  # Amounts are multiples of it.
@@ -264,6 +266,9 @@ class BookPsp:
 
     async def look_up(self, request: Request, *, reference: str | None) -> Result:
         self.requests.append(("lookup", None, request))
+        meanwhile, self.while_looking = self.while_looking, None
+        if meanwhile is not None:
+            await meanwhile()
         if self.looks and self.looks.popleft() == "lost":
             return Result(cls="unknown", resend=False, message="The look-up failed.")
         if request.kind == "refund":
