@@ -28,6 +28,7 @@ JOBS = {
     "deadletters.carry_out": Known(letters.finish),
     "desk.settle": Known(desk.settle),
     "desk.look": Known(desk.look),
+    "desk.once_more": Known(desk.once_more),
     "webhooks.deliver": Known(webhooks.deliver),
     "mail.send": Known(mail.send),
     writer.DEAD_LETTER: Known(ledger.retry_posting),

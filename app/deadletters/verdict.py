@@ -118,8 +118,11 @@ def judge(letter: Letter) -> Verdict:
             because=over,
             no_retry="There is nothing left to send.",
         )
-    if effect in LANE and _lane_open(letter, attempt):
+    others = _in_its_place(letter, effect, attempt)
+    if any(row.state in _OPEN_QUESTION for row in others):
         return _unknown("how another call about this payment has ended")
+    if any(row.state == "needs_review" for row in others):
+        return _review()
     return _safe(letter, effect, attempt)
 
 
@@ -201,11 +204,13 @@ def _holds(letter: Letter, effect: str) -> bool:
     )
 
 
-def _lane_open(letter: Letter, attempt: Attempt | None) -> bool:
-    return any(
-        row.kind in LANE and row.state in _OPEN_QUESTION and row is not attempt
-        for row in letter.attempts
-    )
+def _in_its_place(letter: Letter, effect: str, attempt: Attempt | None) -> list[Attempt]:
+    """Return the other attempts whose outcome decides whether this one may be made again."""
+    others = [row for row in letter.attempts if row is not attempt]
+    if effect == "refund":
+        refund_id = letter.refund.id if letter.refund is not None else None
+        return [row for row in others if row.kind == "refund" and row.refund_id == refund_id]
+    return [row for row in others if effect in LANE and row.kind in LANE]
 
 
 def _unknown(question: str, next_at: datetime | None = None) -> Verdict:
@@ -273,6 +278,8 @@ def _discarding(letter: Letter, effect: str) -> tuple[Ends, str]:
     others = [row for row in letter.attempts if row is not letter.attempt]
     live = [row for row in others if row.state in _MAY_HOLD_MONEY]
     if effect == "capture":
+        if letter.payment is not None and letter.payment.cancel_requested_at is not None:
+            return "close", ""  # The shop has asked for its end since, and that goes on.
         if any(row.state in _OPEN_QUESTION for row in live):
             return "close", "Another call about this payment is under way."
         return "keep_hold", ""
@@ -310,8 +317,22 @@ def _inside(letter: Letter) -> Verdict:
             because="It only notes that the wallet does not cover the refund.",
             no_discard="The refund would stay open for ever; a retry ends it.",
         )
+    if job.kind == "inbox.apply":
+        return Verdict(
+            says="safe",
+            title="What the PSP tells of is not in the books.",
+            because=(
+                "It moves no money, but money may have moved at the PSP. Find the cause first; a "
+                "retry asks the PSP again, and what it shows is recorded once."
+            ),
+            no_discard="What a PSP tells of money must be recorded; this can only be retried.",
+        )
+    no_discard = ""
+    if job.kind in {"desk.settle", "desk.once_more"}:
+        no_discard = "A review item waits for what the PSP says; a retry asks it again."
     return Verdict(
         says="safe",
         title="No money is moved by this. Safe to run again.",
         because=f"{work.kind_of(job.kind).does}; done twice it has one effect.",
+        no_discard=no_discard,
     )

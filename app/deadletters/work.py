@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from app.jobs import Job
+from app.payments.attempts import current_of
 from app.payments.models import Attempt, Payment, Refund
 
 # Kinds of work as the list is narrowed to them.
@@ -44,6 +45,7 @@ KINDS = {
     "deadletters.carry_out": Kind("Decision", "Does what two admins agreed on", "other"),
     "desk.settle": Kind("Review", "Compares a decision with the PSP's word", "other"),
     "desk.look": Kind("Look-up", "Asks the PSP for the review desk", "other"),
+    "desk.once_more": Kind("Look-up", "Asks the PSP once more what went back", "other"),
     "inbox.apply": Kind("PSP message", "Acts on a message of the PSP", "other"),
     "webhooks.deliver": Kind("Message to the shop", "Tells the shop what happened", "messages"),
     "mail.send": Kind("Letter", "Sends an e-mail", "other"),
@@ -69,13 +71,13 @@ def kinds_in(group: str) -> tuple[str, ...]:
 
 
 def attempt_of(job: Job, attempts: list[Attempt]) -> Attempt | None:
-    """Return the attempt that a job is about: the one it names, else its newest."""
+    """Return the attempt that a job is about: the one it names, else the one that counts now."""
     if job.kind == "janitor.resolve":
         return next((row for row in attempts if row.id == job.args.get("attempt_id")), None)
     effect = kind_of(job.kind).effect
     refund_id = job.args.get("refund_id")
     mine = [row for row in attempts if row.kind == effect and row.refund_id == refund_id]
-    return mine[-1] if mine else None
+    return current_of(mine)
 
 
 def effect_of(job: Job, attempt: Attempt | None) -> str | None:

@@ -14,7 +14,7 @@ from app.payments.models import Attempt
 from app.reviews.models import Review
 from app.runtime import Runtime
 
-SETTLE, LOOK = "desk.settle", "desk.look"
+SETTLE, LOOK, ONCE_MORE = "desk.settle", "desk.look", "desk.once_more"
 SHORTEST_REASON, LONGEST_REASON, LONGEST_ID = 10, 1000, 255
 _NEEDS_ID = frozenset({"happened", "otherwise", "refunded"})
 

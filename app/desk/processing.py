@@ -4,7 +4,6 @@ What the PSP shows counts whether it agrees or not: it is booked as any answer i
 """
 
 from contextlib import suppress
-from typing import Literal
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -42,9 +41,6 @@ _HOW = {
 }
 
 
-_Ended = Literal["silent", "done", "booked"]
-
-
 class _Asked(msgspec.Struct):
     """What is asked of the PSP: a look-up of the attempt, or the refunds of a charge."""
 
@@ -68,8 +64,7 @@ async def settle(rt: Runtime, job: Claim) -> None:
     if asked.refunds_of is not None:
         refunds = await _refunds(rt, asked.step.connection_id, asked.refunds_of)
 
-    async def finish(session: AsyncSession) -> _Ended:
-        booked = False
+    async def finish(session: AsyncSession) -> bool:
         change = await lock(session, rt, payment_id=asked.step.payment_id)
         await attempts.complete_call(change, asked.step, result, duration)
         attempt = await attempts.find(session, asked.step.attempt_id)
@@ -80,24 +75,43 @@ async def settle(rt: Runtime, job: Claim) -> None:
         elif silent:
             await change.save()
             await jobs.check(session, job=job)
-            return "silent"
+            return False
         else:
             review.looked_at = rt.clock()
             finding = await _compare(change, review, attempt, result, refunds)
             review.finding = finding.words[:500]
             await _follow(change, review, attempt, result, finding)
-            booked = await _gone_back(change, review, refunds)
+            if await _gone_back(change, review, refunds):
+                args = {"attempt_id": attempt.id, "reference": review.reference}
+                change.job(operations.ONCE_MORE, queue="janitor", args=args)
             if finding.amount is not None and review.state == "closed":
                 await _as_it_is(change, attempt, result, _named(refunds, review.evidence or ""))
             await change.save()
         await jobs.finish(session, job=job, now=rt.clock())
-        return "booked" if booked else "done"
+        return True
 
-    ended = await rt.sessions.run(finish)
-    if ended == "booked":
-        await _once_more(rt, asked)
-    if ended == "silent":
+    if not await rt.sessions.run(finish):
         raise Postpone(backoff(rt, job.tries, cap=300.0, at_least=5.0), _SILENT)
+
+
+async def once_more(rt: Runtime, job: Claim) -> None:
+    """List the refunds of a charge again of which some have just been booked.
+
+    A bank may have failed one between the first list and our lock, and the event of that found
+    nothing to undo.
+    """
+    attempt_id, reference = str(job.args["attempt_id"]), str(job.args["reference"])
+    async with rt.sessions.read() as session:
+        attempt = await session.get_one(Attempt, attempt_id)
+    refunds = await _refunds(rt, attempt.connection_id, reference)
+    if isinstance(refunds, Result):
+        raise Postpone(backoff(rt, job.tries, cap=300.0, at_least=5.0), _SILENT)
+    async with rt.sessions.begin() as session:
+        change = await lock(session, rt, payment_id=attempt.payment_id)
+        with suppress(suspense.TooMuch):
+            await suspense.follow(change, reference=reference, seen=refunds)
+        await jobs.check(session, job=job)
+        await change.save()
 
 
 async def _refunds(rt: Runtime, connection_id: str, reference: str) -> list[RefundSeen] | Result:
@@ -232,23 +246,6 @@ async def _gone_back(change: Change, review: Review, refunds: list[RefundSeen] |
     return False
 
 
-async def _once_more(rt: Runtime, asked: _Asked) -> None:
-    """List the refunds again that have just been booked.
-
-    A bank may have failed one between the first list and our lock, and the event of that found
-    nothing to undo. Without an answer the next event of the charge tells.
-    """
-    reference = asked.refunds_of or ""
-    refunds = await _refunds(rt, asked.step.connection_id, reference)
-    if isinstance(refunds, Result):
-        return
-    async with rt.sessions.begin() as session:
-        change = await lock(session, rt, payment_id=asked.step.payment_id)
-        with suppress(suspense.TooMuch):
-            await suspense.follow(change, reference=reference, seen=refunds)
-        await change.save()
-
-
 def _is_news(review: Review, finding: Finding) -> bool:
     """Tell whether the second person has agreed to another amount than the PSP shows by now."""
     if finding.amount is None or review.second_by is None or finding.amount == review.amount:
@@ -266,5 +263,5 @@ async def _as_it_is(
         return
     # What was set aside for it goes back first, and what the PSP paid is taken as one of its own.
     await resolving.did_not_happen(change, attempt, code=OTHER_AMOUNT)
-    if refund is None or not await adopt(change, refund, disowned=True):
+    if refund is None or await adopt(change, refund, disowned=True) == "no_room":
         raise RuntimeError(f"the refund of {attempt.id} found room and then none")

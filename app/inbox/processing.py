@@ -9,13 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import jobs
 from app.inbox.models import ReceivedEvent
 from app.jobs import Bury, Claim, NotNow, Postpone
-from app.payments import outcomes, processing, resolving, suspense
+from app.payments import outcomes, processing, resolving, reviving, suspense
 from app.payments.attempts import installation_of
 from app.payments.change import lock
 from app.payments.models import Attempt, Payment
-from app.payments.refunding import adopt, may_carry, refund_of, take_back, undecided
+from app.payments.refunding import Adopted, adopt, refund_of, take_back
 from app.payments.ruling import DONE, Ruling
-from app.payments.states import ATTEMPT_FINAL, FINAL, OTHER_AMOUNT, RETURNED
+from app.payments.states import ATTEMPT_FINAL, BESIDE, FINAL, OTHER_AMOUNT, RETURNED
 from app.psp.gates import LOOKUP
 from app.psp.port import FAILED_LOOKS, Class, RefundSeen, Result
 from app.runtime import Runtime
@@ -36,7 +36,6 @@ _TELLS_OF_MONEY = frozenset(
     }
 )
 _NO_EFFECT = "The PSP tells of money from an attempt that was held to have had no effect."
-_HELD_TWICE = "The PSP holds the money a second time. Cancel this hold there, or let it lapse."
 _NOT_LISTED = "The PSP does not list the refund of this event yet."
 _ONCE_MORE = "Its money is booked; the PSP is asked once more."
 _NO_ROOM = "A refund made at the PSP finds no room yet."
@@ -151,7 +150,7 @@ async def _after_all(rt: Runtime, job: Claim, attempt: Attempt) -> Ruling:
         held_twice = await session.scalar(held.limit(1)) is not None
     unchanged = found is not None and found.state == attempt.state
     if unchanged and held_twice and result.cls == "authorized":
-        return Ruling("bury", _HELD_TWICE)
+        return Ruling("bury", outcomes.HELD_TWICE)
     if unchanged:
         # The PSP does not show it yet, or another call about this payment is under way.
         processing.give_up(job, rt, _NO_EFFECT)
@@ -287,9 +286,11 @@ async def _refunds(rt: Runtime, job: Claim, event: ReceivedEvent, attempt: Attem
         if not named or not await _own(rt, attempt.payment_id, refund):
             by_hand.append(refund)
     by_hand.sort(key=lambda one: one.status != "failed")
-    found_room = [await _adopt(rt, attempt.payment_id, refund, reference) for refund in by_hand]
-    if not all(found_room):
+    became = {await _adopt(rt, attempt.payment_id, refund, reference) for refund in by_hand}
+    if "no_room" in became:
         _later(rt, job, attempt, _NO_ROOM)
+    if "booked" in became:
+        raise Postpone(5.0, _ONCE_MORE)  # The bank may have failed it since it was listed.
 
 
 def _later(rt: Runtime, job: Claim, attempt: Attempt, why: str, *, cap: float = 300.0) -> NoReturn:
@@ -354,10 +355,10 @@ async def _own(rt: Runtime, payment_id: str, seen: RefundSeen) -> bool:
             return True
         if attempt.psp_reference not in {None, seen.psp_reference}:
             return False
-        if attempt.code == OTHER_AMOUNT:
+        if attempt.code in {OTHER_AMOUNT, BESIDE}:
             return False  # It is booked as a refund that the PSP made by itself.
-        if attempt.state in {"rejected", "not_sent"} and attempt.psp_reference is None:
-            if not await may_carry(change, attempt):
+        if attempt.state in reviving.NO_EFFECT:
+            if seen.status == "failed" or not await reviving.carries(change, attempt):
                 return False
             attempt.state = "unknown"  # It was held to have had no effect; the PSP knows better.
         if attempt.state not in ATTEMPT_FINAL:
@@ -380,20 +381,18 @@ async def _own(rt: Runtime, payment_id: str, seen: RefundSeen) -> bool:
     return await rt.sessions.run(work)
 
 
-async def _adopt(rt: Runtime, payment_id: str, seen: RefundSeen, reference: str) -> bool:
-    async def work(session: AsyncSession) -> bool:
+async def _adopt(rt: Runtime, payment_id: str, seen: RefundSeen, reference: str) -> Adopted:
+    async def work(session: AsyncSession) -> Adopted:
         change = await lock(session, rt, payment_id=payment_id)
         named = await session.get(Attempt, seen.attempt_id) if seen.attempt_id else None
-        open_ = named is not None and (
-            named.state not in ATTEMPT_FINAL or await undecided(change, named)
-        )
-        if open_ and seen.status == "succeeded":
-            return False  # Which of the PSP's refunds is whose is not known yet.
-        if seen.status == "succeeded" and reference != change.payment.psp_reference:
-            return False  # Of another charge than the one that has paid it meanwhile.
+        money = seen.status == "succeeded"
+        if money and named is not None and await reviving.undecided(change, named):
+            return "no_room"  # Which of the PSP's refunds is whose is not known yet.
+        if money and reference != change.payment.psp_reference:
+            return "no_room"  # Of another charge than the one that has paid it meanwhile.
         # Of what names an attempt of ours, only what is not that attempt's comes here.
-        found_room = await adopt(change, seen, disowned=True)
+        became = await adopt(change, seen, disowned=True)
         await change.save()
-        return found_room
+        return became
 
     return await rt.sessions.run(work)

@@ -11,7 +11,8 @@ from app.ids import Ids
 from app.jobs import Bury, Claim, Job, Postpone
 from app.payments import resolving
 from app.payments.attempts import in_flight
-from app.payments.change import lock, operation_of
+from app.payments.change import attempts_of, lock, operation_of
+from app.payments.ending import hold_left
 from app.payments.models import Attempt, Payment, PspCall, Refund
 from app.payments.outcomes import STILL_UNKNOWN
 from app.payments.states import FINAL, REVIEW_AFTER, next_check
@@ -24,6 +25,7 @@ _RESOLVE = "janitor.resolve"
 _OPEN = ("sent", "unknown", "open")
 _DAY = timedelta(days=1)
 _NOT_WITHIN = timedelta(seconds=10)
+_TELLS_WITHIN = 30.0
 
 
 async def resolve(rt: Runtime, job: Claim) -> None:
@@ -34,21 +36,26 @@ async def resolve(rt: Runtime, job: Claim) -> None:
     # Whoever found that out may have been killed before the letter was written.
     if attempt is not None and attempt.state == "needs_review":
         raise Bury(attempt.message or "The PSP did something else than we asked for.")
-    await _remind(rt, job)
+    untold = await _untold(rt, job)
+    if untold is not None:
+        raise Bury(untold)
     ruling = await resolving.resolve(rt, attempt_id=attempt_id)
     if ruling.action in {"look", "again"}:
         raise Postpone(ruling.seconds or await _seconds(rt, attempt_id), ruling.reason)
     if ruling.action == "bury":
         raise Bury(ruling.reason)
-    await _remind(rt, job)  # Another look may have found it out while this one was made.
+    if await _untold(rt, job) is not None:
+        # Another look has found it out while this one was made, and may tell of it yet.
+        raise Postpone(_TELLS_WITHIN, "The refusal is being told.")
 
 
-async def _remind(rt: Runtime, job: Claim) -> None:
-    """Bury the job as the letter about a refusal that nobody was told of. Raises Bury."""
+async def _untold(rt: Runtime, job: Claim) -> str | None:
+    """Return what is to be told of a refusal of which nobody was told; None: nothing is."""
     async with rt.sessions.read() as session:
         attempt = await session.get(Attempt, job.args["attempt_id"])
-        if attempt is not None and await _forgotten(session, attempt, job):
-            raise Bury(f"The PSP refused the request: {attempt.message or attempt.code}")
+        if attempt is None or not await _forgotten(session, attempt, job):
+            return None
+        return f"The PSP refused the request: {attempt.message or attempt.code}"
 
 
 async def _forgotten(session: AsyncSession, attempt: Attempt, job: Claim) -> bool:
@@ -59,14 +66,10 @@ async def _forgotten(session: AsyncSession, attempt: Attempt, job: Claim) -> boo
     """
     if attempt.state != "rejected":
         return False
-    held: Payment | Refund | None
-    if attempt.refund_id is not None:
-        held = await session.get(Refund, attempt.refund_id)
-    else:
-        held = await session.get(Payment, attempt.payment_id)
-    if held is None or held.status in FINAL or held.status_reason != "held_for_operator":
+    if not await _waits_for_person(session, attempt):
         return False
-    counts = or_(Job.kind != _RESOLVE, Job.id > job.id)
+    # The end of a page is not about it either: whatever was refused, that comes in its time.
+    counts = and_(Job.kind != "payments.expire", or_(Job.kind != _RESOLVE, Job.id > job.id))
     query = select(Job.kind, Job.args).where(
         Job.payment_id == attempt.payment_id,
         Job.id != job.id,
@@ -77,6 +80,16 @@ async def _forgotten(session: AsyncSession, attempt: Attempt, job: Claim) -> boo
         if same or args.get("attempt_id") == attempt.id:
             return False
     return True
+
+
+async def _waits_for_person(session: AsyncSession, attempt: Attempt) -> bool:
+    payment = await session.get_one(Payment, attempt.payment_id)
+    if attempt.kind == "void" and payment.status in FINAL:
+        return hold_left(payment, await attempts_of(session, payment.id)) is not None
+    held: Payment | Refund = payment
+    if attempt.refund_id is not None:
+        held = await session.get_one(Refund, attempt.refund_id)
+    return held.status not in FINAL and held.status_reason == "held_for_operator"
 
 
 async def _seconds(rt: Runtime, attempt_id: str) -> float:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import Table, bindparam, select, update
+from sqlalchemy import Table, bindparam, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import db
@@ -17,11 +17,13 @@ from app.psp.models import Installation
 from app.psp.port import AttemptKind, Request, Result
 from app.runtime import Runtime
 
+_NOT_SETTLED = frozenset({"sent", "unknown", "open", "needs_review"})
 SHORTEST_PAGE = timedelta(minutes=30)
 # The PSP counts by its own clock and from the moment that the request arrives.
 _PAGE_MARGIN = timedelta(minutes=1)
 _STALE = timedelta(seconds=30)  # After that a call without an outcome is looked up.
 _MISSES_APART = timedelta(minutes=10)
+_MAY_ARRIVE = timedelta(minutes=5)  # So long a request whose answer was lost may be on its way.
 
 
 class Step(msgspec.Struct, kw_only=True):
@@ -218,6 +220,20 @@ async def in_flight(session: AsyncSession, attempt: Attempt, *, now: datetime) -
     return (await session.scalar(query.limit(1))) is not None
 
 
+async def may_arrive(change: Change, attempt: Attempt) -> float:
+    """Return for how many seconds more an earlier request of an attempt may reach the PSP.
+
+    Its answer was lost, and a refusal of a later one says nothing about it. 0: for none.
+    """
+    query = select(func.max(PspCall.started_at)).where(
+        PspCall.attempt_id == attempt.id,
+        PspCall.kind.in_(("request", "replay")),
+        or_(PspCall.outcome.is_(None), PspCall.outcome == "unknown"),
+    )
+    last = await change.session.scalar(query)
+    return max(0.0, (last + _MAY_ARRIVE - change.now).total_seconds()) if last else 0.0
+
+
 async def missed_before(change: Change, attempt: Attempt, *, after: datetime) -> bool:
     """Tell whether a look-up has found nothing before, at least ten minutes ago."""
     query = select(PspCall.id).where(
@@ -333,6 +349,39 @@ async def find(session: AsyncSession, attempt_id: str) -> Attempt | None:
 async def payment_id_of(session: AsyncSession, attempt_id: str) -> str | None:
     """Return which payment an attempt belongs to, so that the payment can be locked first."""
     return cast("str | None", await session.scalar(_PAYMENT_OF, {"attempt": attempt_id}))
+
+
+def current_of(mine: list[Attempt]) -> Attempt | None:
+    """Return the attempt of one effect that counts now: one that is not settled, else the newest.
+
+    One that was held to have had no effect can turn up while a newer one is refused.
+    """
+    open_ = [row for row in mine if row.state in _NOT_SETTLED]
+    return next(iter(open_ or mine[-1:]), None)
+
+
+async def beside(change: Change, attempt: Attempt) -> list[Attempt]:
+    """Return the payment's attempts to charge the customer but for this one, or its target.
+
+    What is not written yet stays so: of a page that turns up beside an open one the database would
+    see two for a moment.
+    """
+    query = select(Attempt).where(Attempt.payment_id == attempt.payment_id).order_by(Attempt.id)
+    with change.session.no_autoflush:
+        rows = list(await change.session.scalars(query))
+    acts = attempt.kind in {"capture", "void"}
+    own = target_of(change, attempt, rows) if acts else attempt
+    return [row for row in rows if row.kind in {"charge", "checkout"} and row is not own]
+
+
+def target_of(change: Change, attempt: Attempt, rows: list[Attempt]) -> Attempt | None:
+    """Return the attempt on whose object a capture or void acts."""
+    reference = request_of(change, attempt).psp_reference
+    for row in rows:
+        live = row.kind in {"checkout", "charge"}
+        if live and reference and reference in {row.psp_reference, row.session_reference}:
+            return row
+    return charged(rows, change.payment)
 
 
 def charged(attempts: list[Attempt], payment: Payment) -> Attempt | None:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from app.payments.change import Change, attempts_of
-from app.payments.models import Attempt
+from app.payments.models import Attempt, Payment
 from app.payments.receipts import end_attempt, note_decline
 from app.payments.ruling import DONE, Ruling
-from app.payments.states import FINAL, RISK_REFUSED
+from app.payments.states import FINAL, RISK_REFUSED, UNEXPECTED
 from app.psp.port import Result
 
 _MAY_BE_PAID = frozenset({"sent", "open", "unknown", "needs_review", "succeeded"})
@@ -15,6 +15,23 @@ _MAY_BE_PAID = frozenset({"sent", "open", "unknown", "needs_review", "succeeded"
 def payable(attempts: Sequence[Attempt]) -> bool:
     """Tell whether something at the PSP can be paid, may have been, or holds money."""
     return any(row.kind in {"charge", "checkout"} and row.state in _MAY_BE_PAID for row in attempts)
+
+
+def hold_left(payment: Payment, attempts: Sequence[Attempt]) -> Attempt | None:
+    """Return what still holds money for a payment that has ended without any; None: nothing does.
+
+    Such holds come late, and there may be more than one; each is let go of by a void of its own.
+    """
+    if payment.status not in FINAL - {"succeeded"}:
+        return None
+    voids = [row for row in attempts if row.kind == "void" and row.state == "succeeded"]
+    gone = {row.psp_reference for row in voids}
+    for row in attempts:
+        holds = row.kind in {"charge", "checkout"} and row.state == "succeeded"
+        left = not gone & {row.psp_reference, row.session_reference}
+        if holds and left and row.code != UNEXPECTED:
+            return row
+    return None
 
 
 def under_way(attempts: Sequence[Attempt]) -> bool:

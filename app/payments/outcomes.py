@@ -9,15 +9,16 @@ from typing import cast
 
 import structlog
 
-from app.payments.attempts import charged, installation_of
+from app.payments.attempts import beside, installation_of, target_of
 from app.payments.change import Change, attempts_of
-from app.payments.ending import close, unwanted, without_effect
+from app.payments.ending import close, hold_left, payable, unwanted, without_effect
 from app.payments.freezing import DIFFERS, freeze, is_frozen, note_taken
 from app.payments.freezing import NOT_FOUND as NOT_FOUND
 from app.payments.holding import keep_back
 from app.payments.models import Attempt
 from app.payments.receipts import end_attempt, note_decline, paid
 from app.payments.refunding import fail_refund, refund_of, settle_refund
+from app.payments.reviving import end_beside
 from app.payments.ruling import DONE, Ruling
 from app.payments.states import (
     ALARM_AFTER,
@@ -32,6 +33,7 @@ from app.psp.port import AttemptKind, Result
 log = structlog.get_logger(__name__)
 
 STILL_UNKNOWN = "The PSP has not said for a day what became of it. We go on asking."
+HELD_TWICE = "The PSP holds the money a second time. Cancel this hold there, or let it lapse."
 _ASK_AGAIN = 20.0  # Seconds, at most, until a look-up that nobody answered is made again,
 _ASK_FOR = timedelta(hours=6)  # for so long: what fails for longer is no outage.
 _SLOW_PSP = 60.0  # Seconds between looks at what the PSP itself has not decided, at first.
@@ -82,6 +84,8 @@ def _remember(attempt: Attempt, result: Result) -> None:
     attempt.psp_reference = result.psp_reference or attempt.psp_reference
     attempt.page_url = result.page_url or attempt.page_url
     attempt.page_expires_at = result.page_expires_at or attempt.page_expires_at
+    if attempt.code == "rejected" and result.cls in {"open", "pending"}:
+        attempt.code = attempt.message = None  # An earlier request had arrived.
 
 
 async def _as_asked(change: Change, attempt: Attempt, result: Result) -> bool:
@@ -113,8 +117,11 @@ def _doubted(change: Change, attempt: Attempt, result: Result) -> Ruling:
 async def _rejected(change: Change, attempt: Attempt, result: Result) -> Ruling:
     """400, 404, 422: nothing happened, and the same request would be refused again."""
     why = (result.message or "The PSP refused the request.")[:500]
-    if attempt.kind in {"capture", "void"} and attempt.code != "rejected":
-        # Mostly the object moved on by itself (it was paid, expired or lapsed): ask for it.
+    earlier = attempt.state == "unknown"
+    acts = attempt.kind in {"capture", "void"}
+    if earlier or (acts and attempt.code != "rejected"):
+        # Mostly the object moved on by itself (it was paid, expired or lapsed): ask for it. And of
+        # an earlier request, whose answer was lost, the refusal of its replay tells nothing.
         attempt.state, attempt.code, attempt.message = "unknown", "rejected", why
         attempt.next_check_at, attempt.updated_at = change.now, change.now
         return Ruling("look", why)
@@ -236,12 +243,13 @@ async def _charge(change: Change, attempt: Attempt, result: Result) -> Ruling:
         return await _authorized(change, attempt, result)
     if result.cls == "closed":
         end_attempt(change, attempt, "closed")
-        close(change, attempt, result)
+        if not payable(await beside(change, attempt)):
+            close(change, attempt, result)
     elif attempt.kind == "checkout":
         # A decline on the PSP's page ends nothing: the customer may try another card.
         if result.cls == "declined":
             note_decline(change, result)
-        _open(change, attempt, result)
+        await _open(change, attempt, result)
     else:
         end_attempt(change, attempt, "declined", result)
         if change.payment.status not in FINAL:
@@ -250,20 +258,24 @@ async def _charge(change: Change, attempt: Attempt, result: Result) -> Ruling:
     return DONE
 
 
-def _open(change: Change, attempt: Attempt, result: Result) -> None:
+async def _open(change: Change, attempt: Attempt, result: Result) -> None:
     payment, was = change.payment, attempt.state
     change.answered(attempt)
     attempt.state = "open"
-    payment.psp_reference = payment.psp_reference or result.session_reference
-    if was == "open" or payment.status in FINAL:
+    if was == "open":
         return
     args = {"payment_id": payment.id}
     if attempt.page_expires_at is not None:
         # A minute later, so that the PSP's own end of the page comes first.
         ends = (attempt.page_expires_at - change.now).total_seconds() + 60.0
         change.job("payments.expire", queue="psp", args=args, after=ends)
+    if payment.status in FINAL:
+        return
+    payment.psp_reference = payment.psp_reference or result.session_reference
     if payment.cancel_requested_at is not None:
         change.job("payments.void", queue="psp", args=args)
+    elif any(row.state == "succeeded" for row in await beside(change, attempt)):
+        return  # Another page carries the payment.
     elif payment.status_reason != "canceling":
         change.move("requires_action")
 
@@ -277,6 +289,13 @@ async def _authorized(change: Change, attempt: Attempt, result: Result) -> Rulin
         end_attempt(change, attempt, "rejected", result)
         change.move("requires_capture")
         return DONE
+    others = await beside(change, attempt)
+    carried = any(row.state == "succeeded" for row in others)
+    if carried and payment.status not in FINAL - {"succeeded"}:
+        # Another hold carries the payment, whose place this one must not take.
+        twice = Result(cls="rejected", code="held_twice", message=HELD_TWICE)
+        end_attempt(change, attempt, "rejected", twice)
+        return Ruling("bury", HELD_TWICE)
     end_attempt(change, attempt, "succeeded")
     if payment.status in FINAL:
         # Held for a payment that has ended: nobody may capture it, so it is let go.
@@ -294,12 +313,17 @@ async def _authorized(change: Change, attempt: Attempt, result: Result) -> Rulin
 
 
 async def _void(change: Change, attempt: Attempt, result: Result, *, found: bool) -> Ruling:
-    target = charged(await attempts_of(change.session, change.payment.id), change.payment)
+    rows = await attempts_of(change.session, change.payment.id)
+    target = target_of(change, attempt, rows)
     if result.cls in {"closed", "declined"}:
         end_attempt(change, attempt, "succeeded")
+        if target is not None:
+            attempt.psp_reference = target.psp_reference or target.session_reference
         if target is not None and target.state not in ATTEMPT_FINAL:
             end_attempt(change, target, "closed")
         close(change, attempt, result)
+        if hold_left(change.payment, rows) is not None:
+            change.job("payments.void", queue="psp", args={"payment_id": change.payment.id})
         return DONE
     if result.cls == "open":
         # Still payable after the PSP refused to end it: a person must look.
@@ -332,7 +356,8 @@ async def hold_changed(change: Change, attempt: Attempt, result: Result) -> Ruli
     payment = change.payment
     if payment.amount_captured or attempt.code == UNEXPECTED:
         return DONE
-    if result.cls == "closed" and payment.status not in FINAL:
+    ended = result.cls == "closed" and payment.status not in FINAL
+    if ended and not payable(await beside(change, attempt)):
         close(change, attempt, result, held=True)
     if result.cls == "succeeded":
         return await paid(change, attempt, result)
@@ -341,6 +366,9 @@ async def hold_changed(change: Change, attempt: Attempt, result: Result) -> Ruli
 
 async def _refund(change: Change, attempt: Attempt, result: Result) -> Ruling:
     refund = await refund_of(change, attempt)
+    if refund.status != "pending":
+        settled = await end_beside(change, attempt, result)
+        return DONE if settled else unknown(change, attempt, result)
     refund.psp_reference = result.psp_reference or refund.psp_reference
     if result.cls == "succeeded":
         end_attempt(change, attempt, "succeeded")

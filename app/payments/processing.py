@@ -14,11 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import jobs
 from app.jobs import Bury, Claim, Job, NotNow, Postpone
 from app.logging import redact
-from app.payments import attempts, checking, outcomes
+from app.payments import attempts, checking, outcomes, wanted
 from app.payments.attempts import Step
 from app.payments.change import Change, attempts_of, lock
 from app.payments.checking import CHECKED, Opinion
-from app.payments.ending import drop_unsent, payable
+from app.payments.ending import drop_unsent, hold_left, payable
 from app.payments.models import Attempt, Refund
 from app.payments.refunding import fail_refund
 from app.payments.ruling import Ruling
@@ -34,7 +34,6 @@ _CAP_HOSTED = 30.0  # A customer waits on our page for the PSP's.
 _CAP_AWAY = 60.0  # It had surely no effect, and the gate spares the PSP.
 _MESSAGE = 500  # Characters of what a PSP says that are kept.
 _GIVE_UP = timedelta(hours=24)
-_TRIED_AGAIN = frozenset({None, "held_for_operator", "psp_unavailable"})
 _BUSY = frozenset({"created", "sent", "unknown"})
 
 
@@ -79,7 +78,11 @@ async def expire(rt: Runtime, job: Claim) -> None:
             change.move("processing", "canceling")
             await change.save()
             return True
-        if change.payment.status == "processing":
+        page = any(row.kind == "checkout" and row.state == "open" for row in rows)
+        stuck = page and change.payment.status_reason == "held_for_operator"
+        if change.payment.status == "processing" and (
+            change.payment.status_reason == "canceling" or stuck
+        ):
             return True
         if change.payment.status == "requires_action":
             drop_unsent(change, rows, "checkout")
@@ -155,19 +158,21 @@ async def _start(
     await jobs.check(session, job=job)
     rows = await attempts_of(session, change.payment.id)
     mine = [row for row in rows if row.kind == kind and row.refund_id == refund_id]
+    if kind == "void" and change.payment.status in FINAL:
+        mine = wanted.of_hold(change, rows, mine)
     if kind in LANE and any(row.state in _BUSY for row in rows if row.kind in LANE - {kind}):
         # The other one's outcome decides whether this is still to be done.
         seconds = backoff(rt, job.tries, cap=60.0, at_least=1.0)
         raise Postpone(seconds, "Another call about this payment is under way.")
-    current = mine[-1] if mine else None
+    current = attempts.current_of(mine)
     if current is not None and current.state == "needs_review":
         # An earlier try found that out and was killed before its letter was written.
         raise Bury(current.message or "The PSP did something else than we asked for.")
     if current is not None and current.state in {"sent", "unknown"}:
         await _hand_over(change, current)
-    elif not await _wanted(session, change, rows, kind, current, refund_id):
+    elif not await wanted.is_wanted(change, rows, kind, current, refund_id):
         drop_unsent(change, mine, kind)
-    elif kind == "checkout" and _time_is_over(change):
+    elif kind == "checkout" and wanted.time_is_over(change):
         # The PSP was away for as long as the payment could be paid: there is no page to end.
         drop_unsent(change, mine, kind)
         change.move("expired")
@@ -191,11 +196,6 @@ def pass_gate(rt: Runtime, attempt: Attempt) -> None:
     shut = rt.gates.shut(attempt.connection_id, attempt.kind, retry=retry)
     if shut is not None:
         raise NotNow(shut.seconds, shut.reason)
-
-
-def _time_is_over(change: Change) -> bool:
-    ends = change.payment.expires_at
-    return ends is not None and ends <= change.now
 
 
 async def _again_or_anew(
@@ -227,39 +227,6 @@ async def _hand_over(change: Change, attempt: Attempt) -> None:
     change.job("janitor.resolve", queue="janitor", args={"attempt_id": attempt.id})
 
 
-async def _wanted(
-    session: AsyncSession,
-    change: Change,
-    rows: list[Attempt],
-    kind: AttemptKind,
-    current: Attempt | None,
-    refund_id: str | None,
-) -> bool:
-    """Tell whether the effect is still to be brought about."""
-    payment = change.payment
-    if current is not None and current.state in {"succeeded", "open", "needs_review", "declined"}:
-        return False
-    if kind == "refund":
-        refund = await session.get(Refund, refund_id, populate_existing=True)
-        return refund is not None and refund.status == "pending"
-    asked = payment.cancel_requested_at is not None
-    if kind == "void" and payment.status in FINAL:
-        # A hold that came after the end is let go of; money that came is a person's to refund.
-        held = [row for row in rows if row.kind in {"charge", "checkout"}]
-        late = any(row.state == "succeeded" and row.code != "unexpected" for row in held)
-        return payment.status != "succeeded" and late
-    if kind == "void":
-        ending = asked or payment.status_reason in {"canceling", "held_for_operator"}
-        frozen = payment.status_reason == "held_for_review"
-        return payment.status == "processing" and ending and not frozen
-    if asked or payment.status in FINAL:
-        return False
-    if kind == "checkout":
-        # In processing a person has had it tried again, perhaps while the PSP was away.
-        return payment.status == "requires_action" or payment.status_reason in _TRIED_AGAIN
-    return payment.status == "processing"
-
-
 async def _make(
     change: Change,
     rows: list[Attempt],
@@ -278,7 +245,7 @@ async def _make(
         payment.status_reason = "canceling" if kind == "void" else None
     reference = None
     if kind in {"capture", "void"}:
-        target = attempts.charged(rows, payment)
+        target = hold_left(payment, rows) or attempts.charged(rows, payment)
         if target is not None:
             reference = target.psp_reference or target.session_reference
         if reference is None:

@@ -1,6 +1,6 @@
 """How refunds begin and end: set aside; the customer has the money, or it goes back."""
 
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import select
 
@@ -10,9 +10,9 @@ from app.money import Money
 from app.payments.attempts import installation_of
 from app.payments.change import Change
 from app.payments.models import Attempt, Refund
-from app.payments.states import ATTEMPT_FINAL
 from app.psp.port import RefundSeen
 
+Adopted = Literal["known", "booked", "no_room"]
 _TAKEN_BACK = "The PSP could not pay the refund out and took it back."
 
 
@@ -66,30 +66,6 @@ async def refund_of(change: Change, attempt: Attempt) -> Refund:
     if refund is None:
         raise RuntimeError(f"attempt {attempt.id} has no refund")
     return refund
-
-
-async def undecided(change: Change, attempt: Attempt) -> bool:
-    """Tell whether another attempt of the same refund may still be the one that is paid."""
-    found = await change.session.scalar(
-        select(Attempt.id)
-        .where(
-            Attempt.refund_id == attempt.refund_id,
-            Attempt.id != attempt.id,
-            Attempt.state.not_in(ATTEMPT_FINAL),
-        )
-        .limit(1)
-    )
-    return found is not None
-
-
-async def may_carry(change: Change, attempt: Attempt) -> bool:
-    """Tell whether what an attempt has done after all can be its refund.
-
-    A request that was given up may arrive after its own replay was refused. By then its refund may
-    be paid by a later attempt, or have failed: that money has gone beside it.
-    """
-    refund = await refund_of(change, attempt)
-    return refund.status == "pending" and not await undecided(change, attempt)
 
 
 def settle_refund(change: Change, refund: Refund) -> None:
@@ -168,28 +144,28 @@ def take_back(change: Change, refund: Refund) -> None:
         fail_refund(change, refund, code="taken_back", message=_TAKEN_BACK, reserved=True)
 
 
-async def adopt(change: Change, seen: RefundSeen, *, disowned: bool = False) -> bool:
+async def adopt(change: Change, seen: RefundSeen, *, disowned: bool = False) -> Adopted:
     """Record a refund that somebody made at the PSP: the money has gone, so it is not guarded.
 
-    `disowned`: it names an attempt of ours, which has another refund. False: it finds no room in
+    `disowned`: it names an attempt of ours, which has another refund. `no_room`: it finds none in
     the payment (yet), because refunds of ours are still in flight.
     """
     payment = change.payment
     ours = await installation_of(change.session, change.rt)
     if seen.installation == ours and seen.attempt_id is not None and not disowned:
-        return True  # One of our own, which its attempt settles.
+        return "known"  # One of our own, which its attempt settles.
     known = await change.session.scalar(
         select(Refund).where(Refund.psp_reference == seen.psp_reference)
     )
     if known is not None:
         if seen.status == "failed":
             take_back(change, known)
-        return True
+        return "known"
     if seen.status != "succeeded":
-        return True  # Its event comes when it is known.
+        return "known"  # Its event comes when it is known.
     room = payment.amount_captured - payment.amount_refunded
     if seen.currency != payment.currency or seen.amount > room:
-        return False
+        return "no_room"
     merchant = await change.session.get(Merchant, payment.merchant_id)
     if merchant is None:
         raise RuntimeError(f"payment {payment.id} has no merchant")
@@ -212,4 +188,4 @@ async def adopt(change: Change, seen: RefundSeen, *, disowned: bool = False) -> 
         )
     )
     settle_refund(change, refund)
-    return True
+    return "booked"

@@ -7,17 +7,17 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.jobs import NotNow
-from app.payments import attempts, outcomes
+from app.payments import attempts, outcomes, reviving
 from app.payments.attempts import Step
-from app.payments.change import Change, attempts_of, lock
+from app.payments.change import Change, lock
 from app.payments.ending import close, unwanted, without_effect
 from app.payments.holding import money_held
 from app.payments.models import Attempt
 from app.payments.processing import call, follow_up
 from app.payments.receipts import end_attempt, note_decline
-from app.payments.refunding import fail_refund, may_carry, refund_of
+from app.payments.refunding import fail_refund, refund_of
 from app.payments.ruling import DONE, Ruling
-from app.payments.states import FINAL, LANE, OTHER_AMOUNT, RETURNED
+from app.payments.states import FINAL, OTHER_AMOUNT, RETURNED
 from app.psp.gates import LOOKUP, Shut
 from app.psp.port import FAILED_LOOKS, AttemptKind, Result
 from app.runtime import Runtime
@@ -33,15 +33,8 @@ _CLOSED_BY_PEOPLE = {
     OTHER_AMOUNT: "The PSP paid another amount than was asked for, which is recorded instead.",
     RETURNED: "What the PSP took did not fit, and went back to the customer.",
 }
+_NOT_TAKEN = frozenset({"not_sent", "busy", "rejected"})
 _WORK = {"capture": "payments.capture", "void": "payments.void"}
-# What a look-up answers when an attempt of this kind has had its effect.
-_DONE_AT_PSP: dict[str, set[str]] = {
-    "charge": {"succeeded", "authorized", "pending", "mismatch"},
-    "checkout": {"succeeded", "authorized", "pending", "open", "mismatch"},
-    "capture": {"succeeded", "mismatch"},
-    "void": {"closed"},
-    "refund": {"succeeded", "pending", "mismatch"},
-}
 
 _Settled = tuple[Step | None, Ruling]
 
@@ -116,6 +109,8 @@ async def _judge(
 ) -> _Settled:
     if attempt.state == "open" and result.cls == "not_found":
         return None, DONE  # A page that is known to be open and was not found is still open.
+    if attempt.state == "sent" and step.kind == "replay" and result.cls in _NOT_TAKEN:
+        return None, DONE  # Somebody has seen meanwhile that the PSP has it and decides later.
     if attempt.state == "open" and result.cls in FAILED_LOOKS:
         return None, Ruling("look", result.message or "The look-up failed.", _soon(rt))
     if attempt.state in {"sent", "unknown"}:
@@ -123,8 +118,6 @@ async def _judge(
             return await _no_effect_so_far(rt, change, attempt, result)
         if step.kind == "close":
             return None, await _closed_out(change, attempt, result)
-        if step.kind == "replay" and result.cls == "rejected" and attempt.kind == "checkout":
-            return None, _page_anew(change, attempt, result)
         if step.kind == "lookup" and result.cls in FAILED_LOOKS:
             return None, outcomes.unknown(change, attempt, result, unanswered=True)
     found = step.kind == "lookup"
@@ -158,7 +151,15 @@ async def _no_effect_so_far(
     steps = adapter.steps(cast("AttemptKind", attempt.kind))
     attempt.psp_reference = result.psp_reference or attempt.psp_reference
     if attempt.code == "rejected":
-        # It was refused, and the look-up shows that nothing came of it: conclusive.
+        # It was refused, and the look-up shows that nothing came of it: conclusive, once nothing
+        # that was sent before can arrive any more. A capture or void that does act on one object.
+        acts = attempt.kind in _WORK
+        seconds = 0.0 if acts else await attempts.may_arrive(change, attempt)
+        if seconds:
+            attempt.next_check_at = change.now + timedelta(seconds=seconds)
+            return None, Ruling("look", "An earlier request may still arrive.", seconds)
+        if attempt.kind == "checkout":
+            return None, _page_anew(change, attempt, result)
         return None, await outcomes.refused(change, attempt, result)
     sent = attempt.first_sent_at or attempt.created_at
     over = change.now - sent >= adapter.key_window
@@ -246,9 +247,9 @@ async def did_not_happen(change: Change, attempt: Attempt, *, code: str) -> None
     end_attempt(change, attempt, "closed" if reached else "not_sent", none)
     if payment.status in FINAL:
         return
-    if attempt.kind == "capture":
+    if attempt.kind == "capture" and payment.cancel_requested_at is None:
         change.move("requires_capture")
-    elif attempt.kind == "void":
+    elif attempt.kind in {"capture", "void"}:
         change.move("processing", "canceling")
         change.job("payments.void", queue="psp", args={"payment_id": payment.id})
     elif payment.cancel_requested_at is not None:
@@ -264,10 +265,10 @@ def _page_anew(change: Change, attempt: Attempt, result: Result) -> Ruling:
     # The first try never arrived, and by now too little of the page's time is left: a new page.
     end_attempt(change, attempt, "rejected", result)
     payment = change.payment
-    if payment.status == "requires_action":
-        change.job("payments.open_checkout", queue="psp", args={"payment_id": payment.id})
-    elif payment.status not in FINAL:
+    if payment.cancel_requested_at is not None or payment.status_reason == "canceling":
         close(change, attempt, result)
+    elif payment.status not in FINAL:
+        change.job("payments.open_checkout", queue="psp", args={"payment_id": payment.id})
     return DONE
 
 
@@ -299,41 +300,17 @@ async def look_back(rt: Runtime, *, attempt_id: str) -> Result | None:
         change = await lock(session, rt, payment_id=step.payment_id)
         await attempts.complete_call(change, step, result, duration)
         attempt = await attempts.find(session, attempt_id)
-        if attempt is not None and await _contradicts(change, attempt, result):
+        if attempt is not None and await reviving.contradicts(change, attempt, result):
             attempt.state = "unknown"  # It was held to have had no effect; the PSP knows better.
             log.error("attempt_had_happened", attempt_id=attempt.id, kind=attempt.kind)
+        elif attempt is not None and attempt.kind == "refund" and result.cls == "succeeded":
+            await reviving.settle_beside(change, attempt, result)
         if attempt is not None and result.cls not in {*FAILED_LOOKS, "next", "not_found"}:
             await outcomes.apply(change, attempt, result, found=True)
         await change.save()
 
     await rt.sessions.run(end)
     return result
-
-
-async def _contradicts(change: Change, attempt: Attempt, result: Result) -> bool:
-    """Tell whether the PSP has done what our rows say has had no effect."""
-    if attempt.state not in {"created", "not_sent", "rejected"}:
-        return False
-    if attempt.code in {OTHER_AMOUNT, RETURNED}:
-        return False  # What the PSP has done is booked, in another place.
-    if attempt.kind == "capture" and change.payment.amount_captured:
-        return False  # Somebody has captured it at the PSP, and that is recorded.
-    if attempt.kind == "refund" and not await may_carry(change, attempt):
-        return False  # It is booked beside the one that was paid, by its event.
-    if result.cls not in _DONE_AT_PSP[attempt.kind]:
-        return False
-    others = await attempts_of(change.session, attempt.payment_id)
-    if result.cls == "authorized" and change.payment.status not in FINAL - {"succeeded"}:
-        charges = [row for row in others if row.kind in {"charge", "checkout"}]
-        if any(row.state == "succeeded" and row is not attempt for row in charges):
-            # Another hold carries the payment; this one must not take its place. It is let go of
-            # at the PSP, by a person (who is told by the letter of its event) or by its time.
-            log.error("held_twice", attempt_id=attempt.id)
-            return False
-    return not any(
-        row.state in {"created", "sent", "unknown"} and row.kind in LANE and row is not attempt
-        for row in others
-    )
 
 
 async def look_at_hold(rt: Runtime, *, attempt_id: str) -> Ruling:

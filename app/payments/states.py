@@ -6,6 +6,7 @@ FINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
 HELD = "held_for_review"  # A person decides: about a risk, or about what does not fit.
 RISK_REFUSED = "risk_refused"  # The failure code of a payment that the risk check refused.
 OTHER_AMOUNT = "other_amount"  # The code of one whose refund is booked as one that the PSP made.
+BESIDE = "booked_beside"  # The code of one that paid a refund which had another end by then.
 RETURNED = "refunded_at_psp"  # The code of one whose money fitted nothing and has gone back.
 UNEXPECTED = "unexpected"  # The code of an attempt whose money came after the payment's end.
 STATUSES = (
@@ -49,7 +50,8 @@ ATTEMPT_MOVES: dict[str, frozenset[str]] = {
     # Unknown: it was held to have had no effect, and the PSP tells otherwise.
     "created": frozenset({"sent", "not_sent", "closed", "rejected", "unknown"}),
     "sent": ATTEMPT_FINAL | {"created", "open", "unknown", "needs_review"},
-    "open": frozenset({"succeeded", "closed", "needs_review"}),
+    # Rejected: it holds money for a payment that another page's hold carries.
+    "open": frozenset({"succeeded", "closed", "needs_review", "rejected"}),
     "unknown": ATTEMPT_FINAL | {"created", "open", "sent", "needs_review"},
     # A person has decided, or what could not be found has turned up.
     "needs_review": ATTEMPT_FINAL | {"unknown", "open"},

@@ -13,7 +13,9 @@ _ONE_SUCCESS = """
     SELECT payment_id, COUNT(*) AS receipts FROM postings
     WHERE kind = 'unexpected_receipt' GROUP BY payment_id
   ) u ON u.payment_id = a.payment_id
+    JOIN payments y ON y.id = a.payment_id
   WHERE a.kind IN ('charge', 'checkout') AND a.state = 'succeeded'
+    AND y.status NOT IN ('failed', 'canceled', 'expired')
   GROUP BY a.payment_id, u.receipts HAVING COUNT(*) > 1 + COALESCE(u.receipts, 0)"""
 _CAPTURED = """
   SELECT 'payment ' || y.id AS what, 'captured ' || y.amount_captured || ' of ' || y.amount

@@ -10,6 +10,7 @@ from app.janitor import processing as janitor
 from app.jobs import Job
 from app.payments import resolving
 from app.payments.models import Attempt
+from app.payments.ruling import Ruling
 from app.runtime import Runtime
 from tests.payments.story import Story
 from tests.support.psp import BookPsp
@@ -25,7 +26,8 @@ async def test_a_refusal_whose_letter_was_not_written_is_not_forgotten(
     refund = await story.refund(paid.id, 4_000)
     await story.work()
     attempts, _ = await story.attempts(paid.id)
-    assert (await resolving.resolve(rt, attempt_id=attempts[-1].id)).action == "bury"
+    await story.forget_calls()
+    assert (await _found_out(rt, attempts[-1])).action == "bury"
     assert await story.dead() == []
     await story.hurry()
     (letter,) = await story.dead()
@@ -56,7 +58,14 @@ async def _refused_refund(rt: Runtime, psp: BookPsp) -> tuple[Story, Attempt]:
             .where(Job.kind == "janitor.resolve", Job.state == "due")
             .values(state="done", finished_at=rt.clock(), owner=None)
         )
+    await story.forget_calls()
     return story, attempts[-1]
+
+
+async def _found_out(rt: Runtime, attempt: Attempt) -> Ruling:
+    """Have it looked at, sent again, refused and looked at; whoever does it writes no letter."""
+    assert (await resolving.resolve(rt, attempt_id=attempt.id)).action == "look"
+    return await resolving.resolve(rt, attempt_id=attempt.id)
 
 
 async def _enqueue_looks(story: Story, attempt: Attempt, *names: str) -> None:
@@ -78,7 +87,7 @@ async def test_of_two_looks_at_a_refusal_without_a_letter_one_writes_it(
 ) -> None:
     """F03, seed 697: each took the other for the one that would."""
     story, attempt = await _refused_refund(rt, psp)
-    assert (await resolving.resolve(rt, attempt_id=attempt.id)).action == "bury"
+    assert (await _found_out(rt, attempt)).action == "bury"
     await _enqueue_looks(story, attempt, "one", "two")
     await story.work()
     assert [letter.id for letter in await story.dead()] == ["job_two"]
@@ -90,9 +99,12 @@ async def test_a_refusal_that_another_look_found_out_and_did_not_tell_is_told(
 ) -> None:
     """F03: the one that found it out died, while this one was asking."""
     story, attempt = await _refused_refund(rt, psp)
+    assert (await resolving.resolve(rt, attempt_id=attempt.id)).action == "look"
     psp.while_looking = lambda: resolving.resolve(rt, attempt_id=attempt.id)
     await _enqueue_looks(story, attempt, "one")
     await story.work()
+    assert await story.dead() == []  # It may be told yet by the one that found it out.
+    await story.hurry()
     assert [letter.id for letter in await story.dead()] == ["job_one"]
     await story.end()
 
@@ -134,3 +146,26 @@ async def test_a_letter_is_revived_beside_a_job_of_the_same_key(rt: Runtime) -> 
     async with rt.sessions.begin() as session:
         found = await jobs.revive(session, job_id="job_1", now=rt.clock(), why="cured")
     assert found.state == "due"
+
+
+async def test_the_end_of_a_page_is_not_taken_for_the_letter_about_a_refused_cancel(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F03: the worker that heard the no was killed before it wrote the letter."""
+    story = await Story.begin(rt, psp)
+    psp.pages_end = True
+    made = await story.create(capture_method="manual")
+    await story.work()
+    (page,), _ = await story.attempts(made.id)
+    psp.pay(page.id)
+    await story.resolved(made.id)
+    psp.script.append("rejected")
+    await story.cancel(made.id)
+    await story.work()
+    (letter,) = await story.dead()
+    async with rt.sessions.begin() as session:
+        again = {"state": "due", "finished_at": None, "run_at": rt.clock() - timedelta(seconds=1)}
+        await session.execute(update(Job).where(Job.id == letter.id).values(**again))
+    await story.work()
+    assert [one.id for one in await story.dead()] == [letter.id]
+    await story.end()

@@ -6,8 +6,9 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from app import jobs
 from app.audit.operations import Actor
+from app.deadletters import operations as letters
+from app.deadletters.processing import look_at
 from app.ids import Ids
 from app.inbox import operations as inbox
 from app.janitor.processing import hurry
@@ -156,6 +157,12 @@ class Story:
             await hurry(session, ids=self.rt.ids, rt=self.rt, payment_id=payment_id)
         await self.work()
 
+    async def forget_calls(self) -> None:
+        """Let so much time pass that nothing which was sent so far can still arrive."""
+        async with self.rt.sessions.begin() as session:
+            back = self.rt.clock() - timedelta(minutes=10)
+            await session.execute(update(PspCall).values(started_at=back))
+
     async def told(self, payment_id: str) -> list[tuple[str, str | None]]:
         """Return what the shop was told: each event's type and the status before it, in order."""
         row = await self.row(payment_id)
@@ -178,10 +185,13 @@ class Story:
             return list(await session.scalars(select(Job).where(Job.state == "dead")))
 
     async def retry_letters(self) -> None:
-        """Have a person retry each dead letter, and run all."""
+        """Have an admin retry each dead letter, once the PSP was asked about it, and run all."""
         for letter in await self.dead():
+            await look_at(self.rt, job_id=letter.id)
             async with self.rt.sessions.begin() as session:
-                await jobs.revive(session, job_id=letter.id, now=self.rt.clock(), why="cured")
+                await letters.retry(
+                    session, rt=self.rt, actor=ACTOR, job_id=letter.id, approved=True
+                )
         await self.hurry()
 
     async def end(self) -> None:

@@ -248,7 +248,7 @@ async def _arrives_late(
 async def test_a_refund_that_was_held_to_be_refused_and_arrives_is_the_one(
     rt: Runtime, psp: BookPsp
 ) -> None:
-    """F20: its replay was refused, and the first request was under way for longer."""
+    """F23: its replay was refused, and the first request was under way for longer."""
     story, paid, refund, arrive = await _arrives_late(rt, psp)
     (charge,) = psp.charges.values()
     await refund_event(story, arrive(), charge.id)
@@ -263,7 +263,7 @@ async def test_a_refund_that_was_held_to_be_refused_and_arrives_is_the_one(
 async def test_a_refund_that_arrives_after_a_person_had_it_made_again_is_booked_beside_it(
     rt: Runtime, psp: BookPsp, *, failed: bool
 ) -> None:
-    """F20, seed 522: the money has gone twice, and if the bank fails one, it is that one."""
+    """F23, seed 522: the money has gone twice, and if the bank fails one, it is that one."""
     story, paid, refund, arrive = await _arrives_late(rt, psp)
     (charge,) = psp.charges.values()
     await story.retry_letters()
@@ -287,7 +287,7 @@ async def test_a_refund_that_arrives_after_a_person_had_it_made_again_is_booked_
 async def test_which_of_two_refunds_is_whose_waits_until_the_second_is_known(
     rt: Runtime, psp: BookPsp
 ) -> None:
-    """F20: the first arrived while the second was under way, too."""
+    """F23: the first arrived while the second was under way, too."""
     story, paid, refund, arrive = await _arrives_late(rt, psp)
     (charge,) = psp.charges.values()
     psp.script.append("never")

@@ -212,7 +212,7 @@ def one_operation_a_key(world: "World") -> None:
 
 
 def nobody_is_contradicted(world: "World") -> None:
-    """I8: what a shop was told is final stays so, whoever asks and whenever."""
+    """I8, I6: what a shop was told is final stays so, and money held for it does not expire."""
     finals: dict[str, str] = {}
     truth = {row[0]: row[1] for row in world.rows("SELECT id, status FROM payments")}
     for shop in world.shops:
@@ -223,6 +223,13 @@ def nobody_is_contradicted(world: "World") -> None:
                 world.broken("I8", f"{line.id} was {finals[line.id]} and then {line.state}")
             if truth.get(line.id) != line.state:
                 world.broken("I6", f"{line.id} was told {line.state}, is {truth.get(line.id)}")
+    # The end of a page never lets go of what a customer has agreed to on it.
+    held, over = (
+        {row[0] for row in world.rows("SELECT payment_id FROM events WHERE type = ?", kind)}
+        for kind in ("payment.requires_capture", "payment.expired")
+    )
+    for payment_id in sorted(held & over):
+        world.broken("I6", f"{payment_id} was held for the shop, and expired")
 
 
 def messages_are_exact(world: "World") -> None:

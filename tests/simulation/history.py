@@ -27,6 +27,9 @@ from tests.simulation.world import World
 PAYMENTS = 20
 FEWEST_FAULTS = 10
 _HELD = "SELECT merchant_id, id FROM payments WHERE status = 'requires_capture' ORDER BY id"
+_WAITS_FOR_LETTER = """
+  SELECT 1 FROM jobs j JOIN payments p ON p.id = j.payment_id
+  WHERE j.state = 'dead' AND p.status IN ('processing', 'requires_action') LIMIT 1"""
 _WARM = 3
 _played: list[int] = []
 _SETTLES_WITHIN = timedelta(days=8)  # Of virtual time, after the faults have ended.
@@ -274,7 +277,8 @@ class History:
                 await shop.ask(path, {}, f"late-{payment_id}-{number}")
             # The letters first: what waits behind one is finished by nobody else.
             busy = await self.letters.work() + await self.desk.work()
-            if not busy and not world.unfinished() and not self.desk.items():
+            waits = world.rows(_WAITS_FOR_LETTER)
+            if not busy and not waits and not world.unfinished() and not self.desk.items():
                 return
         for _ in range(20):  # What an admin told to try again at the last moment runs to its end.
             if not world.unfinished():
