@@ -17,8 +17,7 @@ from app.cli import browser, postgres
 _SOURCES = ("app", "web", "workers", "migrations", "tests", "e2e")
 # Of each run; more of both by hand, see the README. What plays whole lives has a part of its own:
 # it has a database of its own, and playing it twice would tell nothing.
-# A thousand, again, when seeds 522 and 697 hold (tests/simulation/RECORD.md).
-_HISTORIES = 500
+_HISTORIES = 1000
 # On PostgreSQL so many histories are played, and each 40th await is cut.
 _ON_POSTGRES, _EVERY = 20, 40
 # A whole run takes about 45 minutes at most: a slow machine plays fewer histories and kills less,

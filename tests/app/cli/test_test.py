@@ -66,7 +66,7 @@ def test_a_slow_machine_plays_fewer_histories_and_not_for_longer(
     """What follows takes as much longer there as what went before."""
     monkeypatch.setattr(command, "_BEGAN", time.time() - before)
     lives = command._simulation(None).commands[-1]
-    assert lives[lives.index("--seeds") + 1] == "0:500"
+    assert lives[lives.index("--seeds") + 1] == "0:1000"
     ends = float(lives[lives.index("--until") + 1])
     assert ends - command._BEGAN == pytest.approx(until, abs=2)
 
