@@ -11,8 +11,9 @@ import msgspec
 from app.deadletters import work
 from app.jobs import Job
 from app.merchants.models import Merchant
+from app.payments.ending import hold_left
 from app.payments.models import Attempt, Payment, Refund
-from app.payments.states import FINAL, LANE
+from app.payments.states import FINAL, HELD_TWICE, LANE
 from app.psp.port import FAILED_LOOKS
 
 Says = Literal["safe", "paid", "declined", "unknown", "review", "looking_up"]
@@ -111,6 +112,8 @@ def judge(letter: Letter) -> Verdict:
         return _happened(_HAPPENED[effect])
     if attempt is not None and attempt.state == "open" and effect == "checkout":
         return _happened("The PSP's page exists and the customer may pay on it.")
+    if attempt is not None and attempt.code == HELD_TWICE:
+        return _twice()
     if over := _over(letter, effect):
         return Verdict(
             says="declined",
@@ -197,11 +200,8 @@ def _over(letter: Letter, effect: str) -> str:
 
 def _holds(letter: Letter, effect: str) -> bool:
     # Money that came in for a payment that has ended is let go by a void.
-    return effect == "void" and (
-        letter.payment is not None
-        and letter.payment.status != "succeeded"
-        and any(row.state == "succeeded" for row in letter.attempts)
-    )
+    late = letter.payment is not None and hold_left(letter.payment, letter.attempts) is not None
+    return effect == "void" and late
 
 
 def _in_its_place(letter: Letter, effect: str, attempt: Attempt | None) -> list[Attempt]:
@@ -239,6 +239,18 @@ def _review() -> Verdict:
         ),
         no_retry=why,
         no_discard=why,
+    )
+
+
+def _twice() -> Verdict:
+    return Verdict(
+        says="declined",
+        title="The PSP holds the money a second time.",
+        because=(
+            "Another hold carries the payment, and nothing is taken of this one. Cancel it at the "
+            "PSP, or let it lapse; then give this letter up."
+        ),
+        no_retry="Nothing is to be sent: another hold carries the payment.",
     )
 
 
@@ -283,7 +295,7 @@ def _discarding(letter: Letter, effect: str) -> tuple[Ends, str]:
         if any(row.state in _OPEN_QUESTION for row in live):
             return "close", "Another call about this payment is under way."
         return "keep_hold", ""
-    if effect == "void" and live:
+    if effect == "void" and any(row.kind in {"charge", "checkout"} for row in live):
         return "close", (
             "The customer can still pay, or the money is still held. Only the PSP can end that, "
             "so retry it."
@@ -329,7 +341,7 @@ def _inside(letter: Letter) -> Verdict:
         )
     no_discard = ""
     if job.kind in {"desk.settle", "desk.once_more"}:
-        no_discard = "A review item waits for what the PSP says; a retry asks it again."
+        no_discard = "What a review item is about is settled by the PSP's word; a retry asks it."
     return Verdict(
         says="safe",
         title="No money is moved by this. Safe to run again.",

@@ -1,14 +1,17 @@
-"""Storing a verified event of a PSP, before anything is done about it."""
+"""Storing a verified event of a PSP before anything is done about it, and asking people."""
 
 from datetime import datetime
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import db, jobs
 from app.ids import Ids
 from app.inbox.models import ReceivedEvent
+from app.payments.models import Attempt
 from app.psp.gates import LOOKUP, fair_key
 from app.psp.port import PspEvent
+from app.runtime import Runtime
 from app.secrets import Sealer
 
 
@@ -61,3 +64,28 @@ async def store(
             fair_key=fair_key(connection_id, LOOKUP),
         )
     return made
+
+
+async def bury(session: AsyncSession, rt: Runtime, attempt: Attempt, reason: str) -> None:
+    """Put the question about an attempt into the dead letters, unless it lies there already."""
+    letters = await session.scalars(
+        select(jobs.Job.args).where(
+            jobs.Job.payment_id == attempt.payment_id,
+            jobs.Job.kind == "janitor.resolve",
+            jobs.Job.state == "dead",
+        )
+    )
+    if any(args.get("attempt_id") == attempt.id for args in letters):
+        return
+    now = rt.clock()
+    values = jobs.row(
+        id=rt.ids("job"),
+        kind="janitor.resolve",
+        args={"attempt_id": attempt.id},
+        queue="janitor",
+        now=now,
+        merchant_id=attempt.merchant_id,
+        livemode=attempt.livemode,
+        payment_id=attempt.payment_id,
+    )
+    await jobs.bury_at_once(session, values=values, now=now, reason=reason)

@@ -15,7 +15,7 @@ from app.payments.change import attempts_of, lock, operation_of
 from app.payments.ending import hold_left
 from app.payments.models import Attempt, Payment, PspCall, Refund
 from app.payments.outcomes import STILL_UNKNOWN
-from app.payments.states import FINAL, REVIEW_AFTER, next_check
+from app.payments.states import FINAL, HELD_TWICE, REVIEW_AFTER, next_check
 from app.psp.gates import LOOKUP, fair_key
 from app.reviews.models import Review
 from app.runtime import Runtime
@@ -38,8 +38,12 @@ async def resolve(rt: Runtime, job: Claim) -> None:
         raise Bury(attempt.message or "The PSP did something else than we asked for.")
     untold = await _untold(rt, job)
     if untold is not None:
+        if await _another_runs(rt, job):
+            raise Postpone(_TELLS_WITHIN, "The refusal is being told.")
         raise Bury(untold)
-    ruling = await resolving.resolve(rt, attempt_id=attempt_id)
+    held = attempt is not None and attempt.state == "succeeded"
+    look = resolving.look_at_hold if held else resolving.resolve
+    ruling = await look(rt, attempt_id=attempt_id)
     if ruling.action in {"look", "again"}:
         raise Postpone(ruling.seconds or await _seconds(rt, attempt_id), ruling.reason)
     if ruling.action == "bury":
@@ -56,6 +60,19 @@ async def _untold(rt: Runtime, job: Claim) -> str | None:
         if attempt is None or not await _forgotten(session, attempt, job):
             return None
         return f"The PSP refused the request: {attempt.message or attempt.code}"
+
+
+async def _another_runs(rt: Runtime, job: Claim) -> bool:
+    """Tell whether an older look at the same attempt runs just now, which may tell of it yet."""
+    query = select(Job.id).where(
+        Job.kind == _RESOLVE,
+        Job.state == "due",
+        Job.owner.is_not(None),
+        Job.id < job.id,
+        Job.args["attempt_id"].as_string() == job.args["attempt_id"],
+    )
+    async with rt.sessions.read() as session:
+        return await session.scalar(query.limit(1)) is not None
 
 
 async def _forgotten(session: AsyncSession, attempt: Attempt, job: Claim) -> bool:
@@ -84,6 +101,8 @@ async def _forgotten(session: AsyncSession, attempt: Attempt, job: Claim) -> boo
 
 async def _waits_for_person(session: AsyncSession, attempt: Attempt) -> bool:
     payment = await session.get_one(Payment, attempt.payment_id)
+    if attempt.code == HELD_TWICE:
+        return True
     if attempt.kind == "void" and payment.status in FINAL:
         return hold_left(payment, await attempts_of(session, payment.id)) is not None
     held: Payment | Refund = payment
@@ -117,7 +136,7 @@ async def sweep(rt: Runtime) -> int:
             select(Attempt)
             .where(
                 Attempt.next_check_at < db.now(-10.0),
-                Attempt.state.in_(_OPEN),
+                Attempt.state.in_((*_OPEN, "succeeded")),  # Which has a next look while it holds.
                 ~waiting.exists(),
             )
             .order_by(Attempt.next_check_at)

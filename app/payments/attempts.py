@@ -374,6 +374,11 @@ async def beside(change: Change, attempt: Attempt) -> list[Attempt]:
     return [row for row in rows if row.kind in {"charge", "checkout"} and row is not own]
 
 
+async def is_carried(change: Change, attempt: Attempt) -> bool:
+    """Tell whether another attempt to charge holds the money of the payment, or has taken it."""
+    return any(row.pays for row in await beside(change, attempt))
+
+
 def target_of(change: Change, attempt: Attempt, rows: list[Attempt]) -> Attempt | None:
     """Return the attempt on whose object a capture or void acts."""
     reference = request_of(change, attempt).psp_reference

@@ -6,30 +6,30 @@ from app.payments.change import Change, attempts_of
 from app.payments.models import Attempt, Payment
 from app.payments.receipts import end_attempt, note_decline
 from app.payments.ruling import DONE, Ruling
-from app.payments.states import FINAL, RISK_REFUSED, UNEXPECTED
+from app.payments.states import FINAL, RISK_REFUSED
 from app.psp.port import Result
 
-_MAY_BE_PAID = frozenset({"sent", "open", "unknown", "needs_review", "succeeded"})
+_MAY_BE_PAID = frozenset({"sent", "open", "unknown", "needs_review"})
 
 
 def payable(attempts: Sequence[Attempt]) -> bool:
     """Tell whether something at the PSP can be paid, may have been, or holds money."""
-    return any(row.kind in {"charge", "checkout"} and row.state in _MAY_BE_PAID for row in attempts)
+    charges = [row for row in attempts if row.kind in {"charge", "checkout"}]
+    return any(row.pays or row.state in _MAY_BE_PAID for row in charges)
 
 
 def hold_left(payment: Payment, attempts: Sequence[Attempt]) -> Attempt | None:
-    """Return what still holds money for a payment that has ended without any; None: nothing does.
+    """Return what may hold money for a payment that has ended without any; None: nothing does.
 
     Such holds come late, and there may be more than one; each is let go of by a void of its own.
+    One that lapsed by itself counts until a void has found that out.
     """
     if payment.status not in FINAL - {"succeeded"}:
         return None
     voids = [row for row in attempts if row.kind == "void" and row.state == "succeeded"]
     gone = {row.psp_reference for row in voids}
     for row in attempts:
-        holds = row.kind in {"charge", "checkout"} and row.state == "succeeded"
-        left = not gone & {row.psp_reference, row.session_reference}
-        if holds and left and row.code != UNEXPECTED:
+        if row.pays and not gone & {row.psp_reference, row.session_reference}:
             return row
     return None
 
@@ -75,6 +75,7 @@ def close(change: Change, attempt: Attempt, result: Result, *, held: bool = Fals
         return
     asked = payment.cancel_requested_at is not None
     held = held or attempt.kind == "capture" or payment.status == "requires_capture"
+    held = held or attempt.code == "mismatch"  # Of another amount; nobody has let it lapse unpaid.
     if payment.failure_code == RISK_REFUSED:
         change.move("failed")
     elif held:

@@ -172,6 +172,13 @@ def _processing(facts: Facts) -> Explanation:
         return Explanation(
             why="The money is held, and we are taking it now.", then="It takes a few seconds."
         )
+    pages = {row.state for row in facts.attempts if row.kind == "checkout"}
+    if payment.hosted and pages and not pages & {"sent", "open"}:
+        return Explanation(
+            why="We are making the PSP's page, on which the customer pays.",
+            then="Its address is asked for until we know it; nobody has been charged.",
+            can="You can cancel it.",
+        )
     if payment.hosted:
         return Explanation(
             why="The customer has paid on the PSP's page, and the PSP has not decided yet.",

@@ -4,12 +4,15 @@
 which it is: while that waits for a person, the payment may be cancelled and may lapse.
 """
 
-from app.payments.change import Change
+from datetime import timedelta
+
+from app.payments.change import Change, attempts_of
 from app.payments.models import Attempt
 from app.payments.states import FINAL, HELD, RISK_REFUSED, UNEXPECTED
 from app.risk import queries
 from app.risk.models import RiskCheck
 
+_LOOK_EVERY = timedelta(days=1)
 _REFUSED = "The risk check refused this payment. Nothing was charged."
 
 
@@ -34,7 +37,21 @@ async def money_held(change: Change, attempt: Attempt) -> bool:
     if change.payment.status in FINAL:
         # It is to be let go of, and somebody may have taken it first.
         return not change.payment.amount_captured and attempt.code != UNEXPECTED
+    if change.payment.status_reason == "held_for_operator":
+        # A person is asked about a capture that was refused; it may have ended meanwhile.
+        return not await _busy(change)
     return change.payment.status == "requires_capture" or await waits(change)
+
+
+async def _busy(change: Change) -> bool:
+    rows = await attempts_of(change.session, change.payment.id)
+    return any(row.state in {"sent", "unknown", "needs_review"} for row in rows)
+
+
+def look_again(change: Change, attempt: Attempt) -> None:
+    """Have a hold looked at once a day while its payment is not over: its events may be lost."""
+    over = change.payment.status in FINAL
+    attempt.next_check_at = None if over else change.now + _LOOK_EVERY
 
 
 async def keep_back(change: Change) -> bool:

@@ -16,6 +16,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app import db
+from app.payments.states import UNEXPECTED
 
 _ID = db.id_column_type()
 
@@ -194,7 +195,7 @@ class Attempt(db.Base):
     page_url: Mapped[str | None] = mapped_column(Text)
     page_expires_at: Mapped[datetime | None]
     first_sent_at: Mapped[datetime | None]
-    next_check_at: Mapped[datetime | None]  # When an unknown outcome is looked at again.
+    next_check_at: Mapped[datetime | None]  # Of an unknown outcome, and of a hold.
     checks: Mapped[int] = mapped_column(default=0)
     misses: Mapped[int] = mapped_column(default=0)
     code: Mapped[str | None] = mapped_column(String(60))
@@ -243,6 +244,12 @@ class Attempt(db.Base):
             sqlite_where=text("next_check_at IS NOT NULL"),
         ),
     )
+
+    @property
+    def pays(self) -> bool:
+        """Whether its payment has, or holds, its money by this attempt."""
+        charges = self.kind in {"checkout", "charge"} and self.state == "succeeded"
+        return charges and self.code != UNEXPECTED
 
 
 class PspCall(db.Base):

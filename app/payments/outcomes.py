@@ -9,12 +9,12 @@ from typing import cast
 
 import structlog
 
-from app.payments.attempts import beside, installation_of, target_of
+from app.payments.attempts import beside, installation_of, is_carried, target_of
 from app.payments.change import Change, attempts_of
 from app.payments.ending import close, hold_left, payable, unwanted, without_effect
 from app.payments.freezing import DIFFERS, freeze, is_frozen, note_taken
 from app.payments.freezing import NOT_FOUND as NOT_FOUND
-from app.payments.holding import keep_back
+from app.payments.holding import keep_back, look_again
 from app.payments.models import Attempt
 from app.payments.receipts import end_attempt, note_decline, paid
 from app.payments.refunding import fail_refund, refund_of, settle_refund
@@ -24,7 +24,9 @@ from app.payments.states import (
     ALARM_AFTER,
     ATTEMPT_FINAL,
     FINAL,
+    HELD_TWICE,
     REVIEW_AFTER,
+    SAYS_TWICE,
     UNEXPECTED,
     next_check,
 )
@@ -33,7 +35,6 @@ from app.psp.port import AttemptKind, Result
 log = structlog.get_logger(__name__)
 
 STILL_UNKNOWN = "The PSP has not said for a day what became of it. We go on asking."
-HELD_TWICE = "The PSP holds the money a second time. Cancel this hold there, or let it lapse."
 _ASK_AGAIN = 20.0  # Seconds, at most, until a look-up that nobody answered is made again,
 _ASK_FOR = timedelta(hours=6)  # for so long: what fails for longer is no outage.
 _SLOW_PSP = 60.0  # Seconds between looks at what the PSP itself has not decided, at first.
@@ -64,7 +65,7 @@ async def apply(change: Change, attempt: Attempt, result: Result, *, found: bool
     if result.cls in {"unknown", "not_found"}:
         return unknown(change, attempt, result)
     if result.cls == "pending":
-        return _pending(change, attempt)
+        return await _pending(change, attempt)
     attempt.next_check_at = None
     attempt.updated_at = change.now
     if attempt.kind == "refund":
@@ -115,7 +116,7 @@ def _doubted(change: Change, attempt: Attempt, result: Result) -> Ruling:
 
 
 async def _rejected(change: Change, attempt: Attempt, result: Result) -> Ruling:
-    """400, 404, 422: nothing happened, and the same request would be refused again."""
+    """400, 404, 422: nothing came of it, and the same request would be refused again."""
     why = (result.message or "The PSP refused the request.")[:500]
     earlier = attempt.state == "unknown"
     acts = attempt.kind in {"capture", "void"}
@@ -141,9 +142,14 @@ async def refused(change: Change, attempt: Attempt, result: Result) -> Ruling:
     if attempt.kind == "refund":
         refund = await refund_of(change, attempt)
         refund.status_reason, refund.updated_at = "held_for_operator", change.now
-    elif change.payment.status not in FINAL:
+    elif change.payment.status not in FINAL and not await _needless(change, attempt):
         change.move("processing", "held_for_operator")
     return Ruling("bury", f"The PSP refused the request: {why}")
+
+
+async def _needless(change: Change, attempt: Attempt) -> bool:
+    """Tell whether an attempt to charge is of no use: another one's hold carries the payment."""
+    return attempt.kind in {"charge", "checkout"} and await is_carried(change, attempt)
 
 
 async def _next(change: Change, attempt: Attempt, result: Result) -> Ruling:
@@ -164,7 +170,8 @@ async def _again(change: Change, attempt: Attempt, result: Result) -> Ruling:
         return await without_effect(change, attempt, result)
     attempt.state, attempt.next_check_at = "created", None
     payment = change.payment
-    if payment.status not in FINAL and attempt.kind != "refund" and not payment.status_reason:
+    waits = payment.status not in FINAL and attempt.kind != "refund"
+    if waits and not payment.status_reason and not await _needless(change, attempt):
         change.move(payment.status, "psp_unavailable")
     return Ruling("again", why, result.retry_after)
 
@@ -220,7 +227,7 @@ def interrupted(change: Change, attempt: Attempt) -> None:
     unknown(change, attempt, Result(cls="unknown", message="The call was cut off."))
 
 
-def _pending(change: Change, attempt: Attempt) -> Ruling:
+async def _pending(change: Change, attempt: Attempt) -> Ruling:
     """The PSP has it and decides later; a sweep looks now and then, should its event be lost."""
     change.answered(attempt)
     attempt.state = "open" if attempt.state == "open" else "sent"
@@ -230,7 +237,8 @@ def _pending(change: Change, attempt: Attempt) -> Ruling:
     attempt.next_check_at = change.now + timedelta(seconds=seconds)
     attempt.updated_at = change.now
     payment = change.payment
-    if attempt.kind in {"checkout", "charge"} and payment.status not in FINAL:
+    charges = attempt.kind in {"checkout", "charge"} and payment.status not in FINAL
+    if charges and not await _needless(change, attempt):
         ending = payment.cancel_requested_at or payment.status_reason == "canceling"
         change.move("processing", "canceling" if ending else None)
     return DONE
@@ -243,8 +251,7 @@ async def _charge(change: Change, attempt: Attempt, result: Result) -> Ruling:
         return await _authorized(change, attempt, result)
     if result.cls == "closed":
         end_attempt(change, attempt, "closed")
-        if not payable(await beside(change, attempt)):
-            close(change, attempt, result)
+        await close_unless_held(change, attempt, result)
     elif attempt.kind == "checkout":
         # A decline on the PSP's page ends nothing: the customer may try another card.
         if result.cls == "declined":
@@ -252,10 +259,19 @@ async def _charge(change: Change, attempt: Attempt, result: Result) -> Ruling:
         await _open(change, attempt, result)
     else:
         end_attempt(change, attempt, "declined", result)
-        if change.payment.status not in FINAL:
+        if change.payment.status not in FINAL and not await is_carried(change, attempt):
             note_decline(change, result)
             change.move("failed")
     return DONE
+
+
+async def close_unless_held(change: Change, attempt: Attempt, result: Result) -> None:
+    """End a payment with its object at the PSP, unless another one may be paid or holds money."""
+    payment = change.payment
+    if not payable(await beside(change, attempt)):
+        close(change, attempt, result)
+    elif payment.cancel_requested_at is not None and payment.status not in FINAL:
+        change.job("payments.void", queue="psp", args={"payment_id": payment.id})
 
 
 async def _open(change: Change, attempt: Attempt, result: Result) -> None:
@@ -274,7 +290,7 @@ async def _open(change: Change, attempt: Attempt, result: Result) -> None:
     payment.psp_reference = payment.psp_reference or result.session_reference
     if payment.cancel_requested_at is not None:
         change.job("payments.void", queue="psp", args=args)
-    elif any(row.state == "succeeded" for row in await beside(change, attempt)):
+    elif await is_carried(change, attempt):
         return  # Another page carries the payment.
     elif payment.status_reason != "canceling":
         change.move("requires_action")
@@ -289,13 +305,11 @@ async def _authorized(change: Change, attempt: Attempt, result: Result) -> Rulin
         end_attempt(change, attempt, "rejected", result)
         change.move("requires_capture")
         return DONE
-    others = await beside(change, attempt)
-    carried = any(row.state == "succeeded" for row in others)
-    if carried and payment.status not in FINAL - {"succeeded"}:
+    if await is_carried(change, attempt) and payment.status not in FINAL - {"succeeded"}:
         # Another hold carries the payment, whose place this one must not take.
-        twice = Result(cls="rejected", code="held_twice", message=HELD_TWICE)
+        twice = Result(cls="rejected", code=HELD_TWICE, message=SAYS_TWICE)
         end_attempt(change, attempt, "rejected", twice)
-        return Ruling("bury", HELD_TWICE)
+        return Ruling("bury", SAYS_TWICE)
     end_attempt(change, attempt, "succeeded")
     if payment.status in FINAL:
         # Held for a payment that has ended: nobody may capture it, so it is let go.
@@ -309,6 +323,7 @@ async def _authorized(change: Change, attempt: Attempt, result: Result) -> Rulin
         change.job("payments.void", queue="psp", args={"payment_id": payment.id})
     elif not await keep_back(change):
         change.move("requires_capture")
+    look_again(change, attempt)
     return DONE
 
 
@@ -334,7 +349,8 @@ async def _void(change: Change, attempt: Attempt, result: Result, *, found: bool
     if target is None or target.state == "needs_review":
         return DONE
     payment = change.payment
-    if result.cls == "authorized" and target.state == "succeeded" and payment.cancel_requested_at:
+    ending = payment.cancel_requested_at or payment.status_reason == "canceling"
+    if result.cls == "authorized" and target.state == "succeeded" and ending:
         # That is known already, and whoever was to let go of the money waited for this outcome.
         change.job("payments.void", queue="psp", args={"payment_id": payment.id})
         return DONE

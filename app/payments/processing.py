@@ -79,7 +79,8 @@ async def expire(rt: Runtime, job: Claim) -> None:
             await change.save()
             return True
         page = any(row.kind == "checkout" and row.state == "open" for row in rows)
-        stuck = page and change.payment.status_reason == "held_for_operator"
+        unpaid = page and not any(row.pays for row in rows)
+        stuck = unpaid and change.payment.status_reason == "held_for_operator"
         if change.payment.status == "processing" and (
             change.payment.status_reason == "canceling" or stuck
         ):

@@ -5,6 +5,7 @@ from datetime import timedelta
 from app.ledger import postings
 from app.merchants.models import Merchant
 from app.money import Money
+from app.payments.attempts import is_carried
 from app.payments.change import Change
 from app.payments.models import Attempt
 from app.payments.queries import is_suspended
@@ -13,6 +14,7 @@ from app.payments.ruling import DONE, Ruling
 from app.payments.states import ATTEMPT_FINAL, FINAL, UNEXPECTED
 from app.psp.port import Result
 
+_TWICE = "Paid although other money is held for it. Refund it at the PSP: the money is in suspense."
 _TOO_LATE = "Paid after the payment had ended. Refund it at the PSP: the money is in suspense."
 
 
@@ -62,7 +64,9 @@ async def paid(change: Change, attempt: Attempt, result: Result) -> Ruling:
     if attempt.state not in ATTEMPT_FINAL:
         end_attempt(change, attempt, "succeeded")
     if payment.status in FINAL:
-        return await _paid_after_the_end(change, attempt, result, captured)
+        return await _fits_nothing(change, attempt, result, captured, why=_TOO_LATE)
+    if await is_carried(change, attempt):
+        return await _fits_nothing(change, attempt, result, captured, why=_TWICE)
     merchant = await change.session.get(Merchant, payment.merchant_id)
     if merchant is None:
         raise RuntimeError(f"payment {payment.id} has no merchant")
@@ -96,8 +100,8 @@ async def paid(change: Change, attempt: Attempt, result: Result) -> Ruling:
     return DONE
 
 
-async def _paid_after_the_end(
-    change: Change, attempt: Attempt, result: Result, captured: int
+async def _fits_nothing(
+    change: Change, attempt: Attempt, result: Result, captured: int, *, why: str
 ) -> Ruling:
     payment = change.payment
     # A hold and its capture are one object: its money is recorded already.
@@ -111,14 +115,14 @@ async def _paid_after_the_end(
     change.review(
         attempt,
         "unexpected_receipt",
-        _TOO_LATE,
+        why,
         amount=captured,
         currency=result.currency,
         suggestion="refund_at_psp",
         reference=reference,
     )
-    attempt.code, attempt.message = UNEXPECTED, _TOO_LATE
-    return Ruling("bury", _TOO_LATE)
+    attempt.code, attempt.message = UNEXPECTED, why
+    return Ruling("bury", why)
 
 
 def post_fee(change: Change, result: Result) -> bool:

@@ -9,13 +9,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.jobs import NotNow
 from app.payments import attempts, outcomes, reviving
 from app.payments.attempts import Step
-from app.payments.change import Change, lock
-from app.payments.ending import close, unwanted, without_effect
-from app.payments.holding import money_held
+from app.payments.change import Change, attempts_of, lock
+from app.payments.ending import unwanted, without_effect
+from app.payments.holding import look_again, money_held
 from app.payments.models import Attempt
 from app.payments.processing import call, follow_up
 from app.payments.receipts import end_attempt, note_decline
 from app.payments.refunding import fail_refund, refund_of
+from app.payments.reviving import NO_EFFECT
 from app.payments.ruling import DONE, Ruling
 from app.payments.states import FINAL, OTHER_AMOUNT, RETURNED
 from app.psp.gates import LOOKUP, Shut
@@ -71,6 +72,8 @@ async def start_look_up(rt: Runtime, *, attempt_id: str, held: bool = False) -> 
         gone = attempt.state == "needs_review" and attempt.code == outcomes.NOT_FOUND
         asked = gone or attempt.state in {"sent", "unknown", "open"}
         if not (holds if held else asked):
+            if held and attempt.next_check_at is not None:
+                look_again(change, attempt)
             return None
         shut = rt.gates.shut(attempt.connection_id, LOOKUP)
         if shut is not None:
@@ -152,14 +155,13 @@ async def _no_effect_so_far(
     attempt.psp_reference = result.psp_reference or attempt.psp_reference
     if attempt.code == "rejected":
         # It was refused, and the look-up shows that nothing came of it: conclusive, once nothing
-        # that was sent before can arrive any more. A capture or void that does act on one object.
-        acts = attempt.kind in _WORK
-        seconds = 0.0 if acts else await attempts.may_arrive(change, attempt)
+        # that was sent before can arrive any more.
+        seconds = await attempts.may_arrive(change, attempt)
         if seconds:
             attempt.next_check_at = change.now + timedelta(seconds=seconds)
             return None, Ruling("look", "An earlier request may still arrive.", seconds)
         if attempt.kind == "checkout":
-            return None, _page_anew(change, attempt, result)
+            return None, await _page_anew(change, attempt, result)
         return None, await outcomes.refused(change, attempt, result)
     sent = attempt.first_sent_at or attempt.created_at
     over = change.now - sent >= adapter.key_window
@@ -201,7 +203,7 @@ async def _too_late(change: Change, attempt: Attempt, result: Result) -> Ruling:
         ends = attempts.request_of(change, attempt).expires_at
         if ends is not None and change.now >= ends + _PAGE_GONE:
             end_attempt(change, attempt, "closed")
-            close(change, attempt, result)
+            await outcomes.close_unless_held(change, attempt, result)
             return DONE
         return outcomes.unknown(change, attempt, result)
     sent = attempt.first_sent_at or attempt.created_at
@@ -247,9 +249,12 @@ async def did_not_happen(change: Change, attempt: Attempt, *, code: str) -> None
     end_attempt(change, attempt, "closed" if reached else "not_sent", none)
     if payment.status in FINAL:
         return
-    if attempt.kind == "capture" and payment.cancel_requested_at is None:
+    held = attempt.kind == "capture"
+    if attempt.kind in {"charge", "checkout"}:
+        held = await attempts.is_carried(change, attempt)
+    if held and payment.cancel_requested_at is None:
         change.move("requires_capture")
-    elif attempt.kind in {"capture", "void"}:
+    elif held or attempt.kind == "void":
         change.move("processing", "canceling")
         change.job("payments.void", queue="psp", args={"payment_id": payment.id})
     elif payment.cancel_requested_at is not None:
@@ -261,12 +266,12 @@ async def did_not_happen(change: Change, attempt: Attempt, *, code: str) -> None
         change.move("failed")
 
 
-def _page_anew(change: Change, attempt: Attempt, result: Result) -> Ruling:
-    # The first try never arrived, and by now too little of the page's time is left: a new page.
+async def _page_anew(change: Change, attempt: Attempt, result: Result) -> Ruling:
+    # No try has made the page, mostly as too little of its time was left by then: a new page.
     end_attempt(change, attempt, "rejected", result)
     payment = change.payment
     if payment.cancel_requested_at is not None or payment.status_reason == "canceling":
-        close(change, attempt, result)
+        await outcomes.close_unless_held(change, attempt, result)
     elif payment.status not in FINAL:
         change.job("payments.open_checkout", queue="psp", args={"payment_id": payment.id})
     return DONE
@@ -300,17 +305,28 @@ async def look_back(rt: Runtime, *, attempt_id: str) -> Result | None:
         change = await lock(session, rt, payment_id=step.payment_id)
         await attempts.complete_call(change, step, result, duration)
         attempt = await attempts.find(session, attempt_id)
+        # Asked for here, as a query later would write what the database must not see yet.
+        await attempts.installation_of(session, rt)
         if attempt is not None and await reviving.contradicts(change, attempt, result):
             attempt.state = "unknown"  # It was held to have had no effect; the PSP knows better.
             log.error("attempt_had_happened", attempt_id=attempt.id, kind=attempt.kind)
         elif attempt is not None and attempt.kind == "refund" and result.cls == "succeeded":
             await reviving.settle_beside(change, attempt, result)
+        elif attempt is not None and attempt.kind == "capture" and result.cls == "closed":
+            await _hold_ended(change, attempt, result)
         if attempt is not None and result.cls not in {*FAILED_LOOKS, "next", "not_found"}:
             await outcomes.apply(change, attempt, result, found=True)
         await change.save()
 
     await rt.sessions.run(end)
     return result
+
+
+async def _hold_ended(change: Change, capture: Attempt, result: Result) -> None:
+    """End a payment whose hold is gone, as the look at its refused capture shows."""
+    hold = attempts.target_of(change, capture, await attempts_of(change.session, change.payment.id))
+    if capture.state in NO_EFFECT and hold is not None and await money_held(change, hold):
+        await outcomes.hold_changed(change, hold, result)
 
 
 async def look_at_hold(rt: Runtime, *, attempt_id: str) -> Ruling:
@@ -329,6 +345,7 @@ async def look_at_hold(rt: Runtime, *, attempt_id: str) -> Ruling:
             ruling = Ruling("look", result.message or "The look-up failed.", _soon(rt))
         elif attempt is not None and await money_held(change, attempt):
             ruling = await outcomes.hold_changed(change, attempt, result)
+            look_again(change, attempt)
         await change.save()
         return ruling
 

@@ -95,7 +95,7 @@ def over(row: RiskCheck) -> str:
     if row.review == "refused":
         return f"{row.reviewed_by} has refused this payment meanwhile. Nothing was done twice."
     if row.review == "over":
-        return "This payment has been cancelled or has lapsed meanwhile. Nothing was changed."
+        return "It was cancelled, has lapsed or was captured meanwhile. Nothing was changed."
     return "This payment has changed since you opened it. Look at it again."
 
 

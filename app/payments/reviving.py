@@ -11,7 +11,16 @@ from app.payments.ending import drop_unsent
 from app.payments.models import Attempt
 from app.payments.receipts import end_attempt
 from app.payments.refunding import adopt, refund_of
-from app.payments.states import ATTEMPT_FINAL, BESIDE, FINAL, LANE, OTHER_AMOUNT, RETURNED
+from app.payments.states import (
+    ATTEMPT_FINAL,
+    BESIDE,
+    FINAL,
+    HELD_TWICE,
+    LANE,
+    OTHER_AMOUNT,
+    RETURNED,
+    SAYS_TWICE,
+)
 from app.psp.port import RefundSeen, Result
 
 log = structlog.get_logger(__name__)
@@ -48,13 +57,14 @@ async def contradicts(change: Change, attempt: Attempt, result: Result) -> bool:
         for row in await attempts_of(change.session, attempt.payment_id)
         if row.id != attempt.id and row.kind != "refund"
     ]
-    charges = [row for row in others if row.kind in {"charge", "checkout"}]
-    carried = any(row.state == "succeeded" for row in charges)
+    carried = any(row.pays for row in others)
     ended = change.payment.status in FINAL - {"succeeded"}
-    if result.cls == "authorized" and carried and not ended:
+    if carried and not ended and not result.amount_captured and result.cls != "succeeded":
         # Another hold carries the payment; this one must not take its place. It is let go of
         # at the PSP, by a person (who is told by the letter of its event) or by its time.
-        log.error("held_twice", attempt_id=attempt.id)
+        if result.cls == "authorized":
+            log.error("held_twice", attempt_id=attempt.id)
+            attempt.code, attempt.message = HELD_TWICE, SAYS_TWICE
         return False
     if any(row.kind in LANE and row.state in {"sent", "unknown"} for row in others):
         return False
@@ -83,7 +93,7 @@ async def carries(change: Change, attempt: Attempt) -> bool:
 async def undecided(change: Change, attempt: Attempt) -> bool:
     """Tell whether what the PSP paid for a refund's attempt may still be that refund.
 
-    Also when it is known to be the one by now: whoever asks read its rows before that.
+    Also when that is certain by now and its rows do not say so yet: whoever asks takes it up next.
     """
     if attempt.kind != "refund":
         return attempt.state not in ATTEMPT_FINAL

@@ -8,6 +8,8 @@ RISK_REFUSED = "risk_refused"  # The failure code of a payment that the risk che
 OTHER_AMOUNT = "other_amount"  # The code of one whose refund is booked as one that the PSP made.
 BESIDE = "booked_beside"  # The code of one that paid a refund which had another end by then.
 RETURNED = "refunded_at_psp"  # The code of one whose money fitted nothing and has gone back.
+HELD_TWICE = "held_twice"  # The code of one whose hold another one makes needless.
+SAYS_TWICE = "The PSP holds the money a second time. Cancel this hold there, or let it lapse."
 UNEXPECTED = "unexpected"  # The code of an attempt whose money came after the payment's end.
 STATUSES = (
     "requires_action",

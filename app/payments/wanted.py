@@ -4,7 +4,7 @@ from app.payments import attempts
 from app.payments.change import Change
 from app.payments.ending import drop_unsent, hold_left
 from app.payments.models import Attempt, Refund
-from app.payments.states import ATTEMPT_FINAL, FINAL
+from app.payments.states import ATTEMPT_FINAL, FINAL, RISK_REFUSED
 from app.psp.port import AttemptKind
 
 _TRIED_AGAIN = frozenset({None, "held_for_operator", "psp_unavailable"})
@@ -28,14 +28,18 @@ async def is_wanted(
     if kind == "void" and payment.status in FINAL:
         # A hold that came after the end is let go of; money that came is a person's to refund.
         return hold_left(payment, rows) is not None
+    carried = any(row.pays for row in rows)
     if kind == "void":
-        ending = asked or payment.status_reason in {"canceling", "held_for_operator"}
+        # What a person is asked about is the end itself, unless the money has come: then it is the
+        # capture, or the end of what the risk check refused.
+        asked_about = not carried or payment.failure_code == RISK_REFUSED
+        stuck = payment.status_reason == "held_for_operator" and asked_about
+        ending = asked or payment.status_reason == "canceling" or stuck
         frozen = payment.status_reason == "held_for_review"
         return payment.status == "processing" and ending and not frozen
     if asked or payment.status in FINAL:
         return False
-    charges = [row for row in rows if row.kind in {"charge", "checkout"}]
-    if kind != "capture" and any(row.state == "succeeded" for row in charges):
+    if kind != "capture" and carried:
         return False  # One that was held to have had no effect has turned up.
     if kind == "checkout":
         # In processing a person has had it tried again, perhaps while the PSP was away.

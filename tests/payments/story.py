@@ -157,6 +157,14 @@ class Story:
             await hurry(session, ids=self.rt.ids, rt=self.rt, payment_id=payment_id)
         await self.work()
 
+    async def unbury(self, letter: Job) -> None:
+        """Have a worker be killed before it wrote a letter: the job is due once more."""
+        again = {"state": "due", "finished_at": None}
+        past = self.rt.clock() - timedelta(seconds=1)
+        async with self.rt.sessions.begin() as session:
+            query = update(Job).where(Job.id == letter.id)
+            await session.execute(query.values(**again, run_at=past))
+
     async def forget_calls(self) -> None:
         """Let so much time pass that nothing which was sent so far can still arrive."""
         async with self.rt.sessions.begin() as session:

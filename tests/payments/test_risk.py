@@ -173,7 +173,7 @@ async def test_a_shop_may_cancel_what_is_held(rt: Runtime, psp: BookPsp, hosted:
     await story.work()
     assert (await story.get(payment_id)).status == "canceled"
     assert psp.total() == 0
-    with pytest.raises(ReviewOver, match="cancelled or has lapsed"):
+    with pytest.raises(ReviewOver, match="cancelled, has lapsed or was captured"):
         await decide(story, payment_id, "approve", seen=row.version)
     assert (await check(story, payment_id)).review == "over"
     async with rt.sessions.read() as session:

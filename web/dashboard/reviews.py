@@ -148,7 +148,7 @@ def _says(held: Held) -> tuple[str, str, str, str]:
     if check.review == "refused":
         return "bad", "shield-x", f"Refused by {check.reviewed_by}", check.review_reason or ""
     if check.review == "over":
-        text = "The payment was cancelled, or its hold lapsed, before anybody decided."
+        text = "It was cancelled, has lapsed or was captured before anybody decided."
         return "quiet", "ban", "There is nothing to decide any more", text
     text = " ".join(str(one["text"]) for one in check.reasons)
     return "wait", "user-exclamation", "Is this payment all right?", text
