@@ -82,6 +82,7 @@ class Intent(msgspec.Struct, kw_only=True):
     captured: int = 0
     code: str | None = None
     refunds: list[Refund] = []
+    by_hand: bool = False  # Taken, or let go of, by somebody at the PSP itself.
     fee_at: datetime | None = None
     history: list[str] = []
 
@@ -256,6 +257,17 @@ class Book:
         self.tell(intent, "payment_intent.canceled")
         return intent
 
+    def take_by_hand(self, intent: Intent) -> None:
+        """Have somebody capture a hold, or a part of it, at the PSP itself."""
+        intent.by_hand = True
+        part = self.random.random() < 0.3
+        self._captured(intent, self.random.randint(1, intent.amount) if part else intent.amount)
+
+    def let_go_by_hand(self, intent: Intent) -> None:
+        """Have somebody cancel a hold at the PSP itself."""
+        intent.by_hand = True
+        self.cancel(intent)
+
     def _refund(self, request: Request) -> Refund:
         intent = self.find(request.psp_reference)
         if intent is None:
@@ -324,7 +336,7 @@ class Book:
                     "attempt_id": intent.attempt_id,
                 },
             },
-            False,
+            intent.by_hand,
         )
 
     def tell_refund(self, intent: Intent, refund: Refund, kind: str) -> None:

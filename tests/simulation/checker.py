@@ -8,6 +8,7 @@ from app import db
 from app.payments.states import FINAL, PAYMENT_MOVES, REFUND_MOVES
 from app.verification.queries import verify
 from tests.simulation import records
+from tests.simulation.risk import risk_is_kept
 
 if TYPE_CHECKING:
     from tests.simulation.book import Intent, Refund
@@ -33,7 +34,7 @@ async def check(history: "History") -> None:
         *(money_at_the_psp, one_charge_each, all_is_final, nothing_lost_or_invented),
         *(one_operation_a_key, nobody_is_contradicted, messages_are_exact, events_are_exact),
         *(tenants_stay_apart, unknown_is_held, actions_are_audited, secrets_stay_secret),
-        *(nothing_is_stuck, records.no_blind_retry, records.reserved_before_sent),
+        *(risk_is_kept, nothing_is_stuck, records.no_blind_retry, records.reserved_before_sent),
         *(records.ledger_refuses_changes, no_herd, poison_is_buried),
     ):
         look(world)
@@ -142,7 +143,7 @@ def one_charge_each(world: "World") -> None:
     """I4: at most one charge of a payment took money, and no more than was asked."""
     taken: dict[str, list[Any]] = defaultdict(list)
     for intent in world.book.intents.values():
-        if intent.captured:
+        if intent.captured and not intent.by_hand:
             taken[intent.payment_id].append(intent)
     for payment_id, intents in taken.items():
         if len(intents) > 1:

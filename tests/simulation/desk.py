@@ -179,7 +179,7 @@ class Desk:
             except Refusal as no:
                 self.world.note("psp", f"refuses a refund at the desk: {no}")
                 continue
-            if self.world.faults.hit("hand.take_back"):
+            if self.world.faults.hit("desk.take_back"):
                 wait = self.random.uniform(5, 2000)
                 self.world.later(wait, partial(book.change_refund, intent, made, "failed"))
         gone = [one for one in intent.refunds if one.status == "succeeded"]

@@ -63,6 +63,15 @@ KINDS: dict[str, float] = {
     "stretch.stops": 0.7,
     "stretch.freezes": 0.6,
     "clock.skew": 0.5,
+    # Of holds at the PSP: somebody takes them there, or lets go of them.
+    "hand.capture": 0.1,
+    "hand.cancel": 0.05,
+    # Of refunds that people at the desk make: the bank takes them back.
+    "desk.take_back": 0.5,
+    # The risk provider, at every question.
+    "risk.down": 0.1,
+    "risk.slow": 0.05,
+    "risk.garbage": 0.05,
 }
 
 

@@ -62,6 +62,7 @@ class History:
         *,
         payments: int = PAYMENTS,
         make_store: Callable[[Path], Store] = SqliteStore,
+        risks: bool = True,
     ) -> None:
         if len(_played) < _WARM:
             # What the first histories leave behind (modules, tables, compiled statements) stays.
@@ -70,7 +71,7 @@ class History:
             gc.freeze()
             _played.append(seed)
         self.seed = seed
-        self.world = World(seed, make_store=make_store)
+        self.world = World(seed, make_store=make_store, risks=risks)
         self.random = random.Random(f"{seed}:history")
         self._payments = payments
         self.settled_after = 0.0
@@ -240,6 +241,7 @@ class History:
             by_hand(self.world, self.random)
             await self.letters.work()
             await self.desk.work()
+            await self.world.risk.work()
 
     # Time.
 
@@ -250,7 +252,8 @@ class History:
         """
         if self.world.faults.active:
             return None
-        comes = (self.desk.next_visit(), self.letters.next_visit())
+        who = (self.desk, self.letters, self.world.risk)
+        comes = [one.next_visit() for one in who]
         return min((one for one in comes if one is not None), default=None)
 
     async def _warp(self) -> None:
@@ -276,8 +279,8 @@ class History:
                 path = f"/v1/payments/{payment_id}/capture"
                 await shop.ask(path, {}, f"late-{payment_id}-{number}")
             # The letters first: what waits behind one is finished by nobody else.
-            busy = await self.letters.work() + await self.desk.work()
-            waits = world.rows(_WAITS_FOR_LETTER)
+            busy = await self.letters.work() + await self.desk.work() + await world.risk.work()
+            waits = world.rows(_WAITS_FOR_LETTER) or world.risk.waiting()
             if not busy and not waits and not world.unfinished() and not self.desk.items():
                 return
         for _ in range(20):  # What an admin told to try again at the last moment runs to its end.

@@ -53,7 +53,7 @@ class Outage(History):
     def __init__(
         self, seed: int, *, payments: int, unknown: int, mode: str, seconds: float = HOUR
     ) -> None:
-        super().__init__(seed, payments=payments)
+        super().__init__(seed, payments=payments, risks=False)
         self._before, self._mode, self._seconds = unknown, mode, seconds
         self.world.faults.rates = {}
         self.world.apis = 2

@@ -255,7 +255,12 @@ class Sale:
 
 
 def by_hand(world: "World", chance: random.Random) -> None:
-    """Somebody refunds at the PSP itself, or a bank takes a refund back."""
+    """Somebody refunds at the PSP itself, takes or cancels a hold; a bank takes a refund back."""
+    held = [i for i in world.book.intents.values() if i.status == "requires_capture"]
+    if held and world.faults.hit("hand.capture"):
+        world.book.take_by_hand(chance.choice(held))
+    elif held and world.faults.hit("hand.cancel"):
+        world.book.let_go_by_hand(chance.choice(held))
     paid = [i for i in world.book.intents.values() if i.status == "succeeded"]
     if not paid:
         return

@@ -33,7 +33,7 @@ class Cut(History):
     def __init__(
         self, flow: str, kind: str, where: str, nth: int, *, database: str = "sqlite"
     ) -> None:
-        super().__init__(0, make_store=STORES[database])
+        super().__init__(0, make_store=STORES[database], risks=False)
         self.flow, self.kind, self.where, self.nth = flow, kind, where, nth
         self.world.faults.rates = {}
         self.world.workers = 1

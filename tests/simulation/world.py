@@ -27,6 +27,7 @@ from tests.simulation.loop import OWNER, Loop
 from tests.simulation.post import Post
 from tests.simulation.process import Process
 from tests.simulation.psp import SimConnections
+from tests.simulation.risk import Risk, SimRisk
 from tests.simulation.shops import Shop
 from tests.simulation.sqlite_store import SqliteStore
 from tests.simulation.store import MEMORY, Store
@@ -87,6 +88,7 @@ class World:
         workers: int = 2,
         apis: int = 1,
         make_store: Callable[[Path], Store] = SqliteStore,
+        risks: bool = False,
     ) -> None:
         self.seed = seed
         # What a loop has for sockets, signals and threads is missing here on purpose.
@@ -101,11 +103,13 @@ class World:
         self._log = hashlib.sha256()
         self._folder = Path(tempfile.mkdtemp(prefix="history-", dir=MEMORY))
         self.store = make_store(self._folder)
+        self.risk = Risk(self, asked=risks)
         self.settings: Settings = test_settings(
             self.store.url,
             self._folder,
             lease_seconds=self.random.choice((5.0, 15.0, 15.0)),
             second_person_above=random.Random(f"{seed}:limit").choice((0, 10_000, 10**12)),
+            risk_url=self.risk.url,
         )
         self._quick = self.random.random() < 0.4  # Statements take no time at all.
         self._pace = random.Random(f"{seed}:pace").choice(self.store.paces)
@@ -278,6 +282,7 @@ class World:
             sealer=Sealer({"k1": KEY}, "k1", KEY, self._ids.randbytes),
             connections=SimConnections(process, self.settings, process.now),
             egress=self.post.egress(process),
+            http=SimRisk(self),
             timer=self.loop.time,
         )
 

@@ -338,6 +338,15 @@ def gone_for_good() -> AbstractContextManager[Any]:
     return swap(Apart, "came_back", lambda _self, _seen: [])
 
 
+def held_is_taken() -> AbstractContextManager[Any]:
+    """What the risk check holds is left to the shop once the customer has agreed."""
+
+    async def keep_back(_change: Any) -> bool:
+        return False
+
+    return swap(outcomes, "keep_back", keep_back)
+
+
 BUGS: dict[str, Plant] = {
     made.__name__: made
     for made in (
@@ -347,5 +356,6 @@ BUGS: dict[str, Plant] = {
         *(no_fence, cancelled_is_failed, stale_balance, fee_loses_a_cent, reserve_not_released),
         *(replay_not_idempotent, poison_for_ever, cancel_while_unknown, tenant_missing),
         *(sent_before_reserved, no_jitter, people_are_believed, gone_for_good),
+        held_is_taken,
     )
 }
