@@ -132,9 +132,10 @@ async def _after_all(rt: Runtime, job: Claim, attempt: Attempt) -> Ruling:
         found = await session.get(Attempt, attempt.id)
         held_twice = any(row.pays for row in await attempts_of(session, attempt.payment_id))
     unchanged = found is not None and found.state == attempt.state
-    if unchanged and held_twice and result.cls not in {*FAILED_LOOKS, "succeeded"}:
-        twice = result.cls == "authorized"
-        return Ruling("bury", SAYS_TWICE) if twice else DONE  # Should more come, it tells anew.
+    if unchanged and held_twice and result.cls == "authorized":
+        return Ruling("bury", SAYS_TWICE)
+    if unchanged and held_twice and result.cls in {"pending", "open", "mismatch"}:
+        return DONE  # Another hold carries the payment; should money come, that is told anew.
     if unchanged:
         # The PSP does not show it yet, or another call about this payment is under way.
         processing.give_up(job, rt, _NO_EFFECT)

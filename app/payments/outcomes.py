@@ -85,8 +85,8 @@ def _remember(attempt: Attempt, result: Result) -> None:
     attempt.psp_reference = result.psp_reference or attempt.psp_reference
     attempt.page_url = result.page_url or attempt.page_url
     attempt.page_expires_at = result.page_expires_at or attempt.page_expires_at
-    if attempt.code == "rejected" and result.cls in {"open", "pending"}:
-        attempt.code = attempt.message = None  # An earlier request had arrived.
+    if attempt.code in {"rejected", "mismatch"} and result.cls in {"open", "pending"}:
+        attempt.code = attempt.message = None  # An earlier request had arrived, as it was asked.
 
 
 async def _as_asked(change: Change, attempt: Attempt, result: Result) -> bool:

@@ -57,7 +57,7 @@ async def contradicts(change: Change, attempt: Attempt, result: Result) -> bool:
         for row in await attempts_of(change.session, attempt.payment_id)
         if row.id != attempt.id and row.kind != "refund"
     ]
-    carried = any(row.pays for row in others)
+    carried = attempt.kind not in {"capture", "void"} and any(row.pays for row in others)
     ended = change.payment.status in FINAL - {"succeeded"}
     if carried and not ended and not result.amount_captured and result.cls != "succeeded":
         # Another hold carries the payment; this one must not take its place. It is let go of

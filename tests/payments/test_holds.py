@@ -263,3 +263,18 @@ async def test_a_charge_that_the_psp_decides_later_leaves_the_hold_of_another_al
     assert (await story.get(payment_id)).status == "succeeded"
     assert psp.total() == 10_000
     await story.end()
+
+
+async def test_a_cancel_that_arrives_after_it_was_held_to_be_refused_ends_the_payment(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F23: the letter's look finds it."""
+    story, payment_id, charge = await _held(rt, psp)
+    psp.script.append("rejected")
+    await story.cancel(payment_id)
+    await story.work()
+    (letter,) = await story.dead()
+    charge.status = "canceled"
+    assert "happened already" in (await verdict(rt, letter.id)).title
+    assert (await story.get(payment_id)).status == "canceled"
+    await story.end()
