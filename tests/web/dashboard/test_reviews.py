@@ -159,7 +159,7 @@ async def test_a_page_from_before_a_cancel_decides_nothing(shop: Shop, rt: Runti
             page, review(shop, payment_id), decision="approve", reason="Fine with me."
         )
         assert late.status == 409
-        assert "cancelled or has lapsed meanwhile" in late.words
+        assert "cancelled, has lapsed or was captured meanwhile" in late.words
         odd = await browser.submit(page, review(shop, payment_id), decision="burn", reason="Hm, no")
         assert odd.status == 422
     assert shop.psp.requests == []
