@@ -64,7 +64,9 @@ async def _untold(rt: Runtime, job: Claim) -> str | None:
 
 async def _another_runs(rt: Runtime, job: Claim) -> bool:
     """Tell whether an older look at the same attempt runs just now, which may tell of it yet."""
+    payment = select(Attempt.payment_id).where(Attempt.id == job.args["attempt_id"])
     query = select(Job.id).where(
+        Job.payment_id == payment.scalar_subquery(),
         Job.kind == _RESOLVE,
         Job.state == "due",
         Job.owner.is_not(None),

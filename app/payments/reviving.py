@@ -39,12 +39,17 @@ _DONE_AT_PSP: dict[str, set[str]] = {
 }
 
 
+def _had_no_effect(attempt: Attempt) -> bool:
+    """Tell whether our rows say so, and what the PSP has done of it is booked nowhere else."""
+    return attempt.state in NO_EFFECT and attempt.code not in _BOOKED_ELSEWHERE
+
+
 async def contradicts(change: Change, attempt: Attempt, result: Result) -> bool:
     """Tell whether the PSP has done what our rows say has had no effect, and it counts.
 
     Then it is the one: what was made in its place and not sent is ended, and must not be.
     """
-    if attempt.state not in NO_EFFECT or attempt.code in _BOOKED_ELSEWHERE:
+    if not _had_no_effect(attempt):
         return False
     if attempt.kind == "capture" and change.payment.amount_captured:
         return False  # Somebody has captured it at the PSP, and that is recorded.
@@ -100,8 +105,7 @@ async def undecided(change: Change, attempt: Attempt) -> bool:
     rows = [attempt, *await _rivals(change, attempt)]
     if any(row.state in _OPEN for row in rows):
         return True
-    without = attempt.state in NO_EFFECT and attempt.code not in _BOOKED_ELSEWHERE
-    return without and (await refund_of(change, attempt)).status == "pending"
+    return _had_no_effect(attempt) and (await refund_of(change, attempt)).status == "pending"
 
 
 async def _rivals(change: Change, attempt: Attempt) -> list[Attempt]:
@@ -112,8 +116,7 @@ async def _rivals(change: Change, attempt: Attempt) -> list[Attempt]:
 
 async def settle_beside(change: Change, attempt: Attempt, result: Result) -> None:
     """Book what an attempt without effect has paid after all, where it cannot be its refund."""
-    without = attempt.state in NO_EFFECT and attempt.code not in _BOOKED_ELSEWHERE
-    if without and not await undecided(change, attempt):
+    if _had_no_effect(attempt) and not await undecided(change, attempt):
         await _beside(change, attempt, result)
 
 

@@ -48,7 +48,7 @@ async def is_wanted(
 
 
 def of_hold(change: Change, rows: list[Attempt], voids: list[Attempt]) -> list[Attempt]:
-    """Return the voids that are not settled; one that waits to be sent only for the hold left."""
+    """Return the voids that are not settled, after ending what waits to let go of another hold."""
     hold = hold_left(change.payment, rows)
     open_ = [row for row in voids if row.state not in ATTEMPT_FINAL]
     for row in open_:

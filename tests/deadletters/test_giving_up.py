@@ -5,29 +5,17 @@ import pytest
 from app import jobs
 from app.deadletters.operations import DiscardRefused
 from app.desk.operations import ONCE_MORE
-from app.jobs import Job
 from app.runtime import Runtime
 from tests.deadletters.letters import discard
 from tests.payments.story import Story
 from tests.support.psp import BookPsp
 
 
-async def _refused_capture(rt: Runtime, psp: BookPsp) -> tuple[Story, str, Job]:
-    """Return a payment whose capture the PSP has refused, and the letter about it."""
-    story = await Story.begin(rt, psp)
-    made = await story.charge(capture_method="manual")
-    psp.script.append("rejected")
-    await story.capture(made.id)
-    await story.work()
-    (letter,) = await story.dead()
-    return story, made.id, letter
-
-
 async def test_giving_up_a_refused_capture_leaves_the_cancel_to_go_on(
     rt: Runtime, psp: BookPsp
 ) -> None:
     """I10: the shop has asked for the payment's end since."""
-    story, payment_id, letter = await _refused_capture(rt, psp)
+    story, payment_id, letter = await Story.with_refused_capture(rt, psp)
     psp.script.append("not_sent")
     await story.cancel(payment_id)
     await story.work()

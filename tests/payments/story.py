@@ -74,6 +74,29 @@ class Story:
         assert attempt.state == "open"
         return story, made, attempt
 
+    @classmethod
+    async def with_refused_refund(
+        cls, rt: Runtime, psp: BookPsp, amount: int = 3_000
+    ) -> tuple["Story", schemas.PaymentShape, schemas.RefundShape]:
+        """Begin with a payment of 10,000 of which the PSP has refused to give a part back."""
+        story = await cls.begin(rt, psp)
+        paid = await story.charge()
+        psp.script.append("rejected")
+        refund = await story.refund(paid.id, amount)
+        await story.work()
+        return story, paid, refund
+
+    @classmethod
+    async def with_refused_capture(cls, rt: Runtime, psp: BookPsp) -> tuple["Story", str, Job]:
+        """Begin with a hold that the PSP has refused to capture, and the letter about it."""
+        story = await cls.begin(rt, psp)
+        made = await story.charge(capture_method="manual")
+        psp.script.append("rejected")
+        await story.capture(made.id)
+        await story.work()
+        (letter,) = await story.dead()
+        return story, made.id, letter
+
     async def create(self, amount: int = 10_000, **fields: Any) -> schemas.PaymentShape:
         new = NewPayment(amount=amount, currency="eur", **fields)
         async with self.rt.sessions.begin() as session:

@@ -7,7 +7,6 @@ import pytest
 from sqlalchemy import select, update
 
 from app.janitor import processing as janitor
-from app.jobs import Job
 from app.payments import resolving
 from app.payments.models import Attempt
 from app.psp.port import RefundSeen
@@ -24,15 +23,6 @@ async def _held(rt: Runtime, psp: BookPsp) -> tuple[Story, str, Charge]:
     made = await story.charge(capture_method="manual")
     (charge,) = psp.charges.values()
     return story, made.id, charge
-
-
-async def _refused_capture(rt: Runtime, psp: BookPsp) -> tuple[Story, str, Charge, Job]:
-    story, payment_id, charge = await _held(rt, psp)
-    psp.script.append("rejected")
-    await story.capture(payment_id)
-    await story.work()
-    (letter,) = await story.dead()
-    return story, payment_id, charge, letter
 
 
 def _ended(charge: Charge) -> dict[str, Any]:
@@ -91,7 +81,8 @@ async def test_a_hold_that_ends_while_a_person_is_asked_about_its_capture(
     rt: Runtime, psp: BookPsp, by: str
 ) -> None:
     """F29: the shop is not told that something is held which has gone."""
-    story, payment_id, charge, letter = await _refused_capture(rt, psp)
+    story, payment_id, letter = await Story.with_refused_capture(rt, psp)
+    (charge,) = psp.charges.values()
     charge.status = "canceled"
     if by == "event":
         await receive(rt, "evt_gone", **_ended(charge))

@@ -39,11 +39,7 @@ async def _paid_back(
 async def test_a_refused_refund_is_held_for_the_operator_and_its_retry_is_a_new_request(
     rt: Runtime, psp: BookPsp
 ) -> None:
-    story = await Story.begin(rt, psp)
-    paid = await story.charge()
-    psp.script.append("rejected")
-    refund = await story.refund(paid.id, 4_000)
-    await story.work()
+    story, paid, refund = await Story.with_refused_refund(rt, psp, 4_000)
     held = await story.get_refund(refund.id)
     assert (held.status, held.status_reason) == ("pending", "held_for_operator")
     assert (await story.get(paid.id)).amount_refundable == 6_000
@@ -222,11 +218,7 @@ async def _arrives_late(
     rt: Runtime, psp: BookPsp
 ) -> tuple[Story, schemas.PaymentShape, schemas.RefundShape, Callable[[], RefundSeen]]:
     """Return a refund that was refused, and whose first request does arrive when it is called."""
-    story = await Story.begin(rt, psp)
-    paid = await story.charge()
-    psp.script.append("rejected")
-    refund = await story.refund(paid.id, 3_000)
-    await story.work()
+    story, paid, refund = await Story.with_refused_refund(rt, psp)
     (charge,) = psp.charges.values()
     attempts, _ = await story.attempts(paid.id)
 

@@ -50,11 +50,7 @@ async def test_of_two_attempts_of_a_refund_the_one_that_is_open_counts(
     rt: Runtime, psp: BookPsp, bank: str
 ) -> None:
     """F23: the first arrives and waits for the bank; the second is refused by then."""
-    story = await Story.begin(rt, psp)
-    paid = await story.charge()
-    psp.script.append("rejected")
-    refund = await story.refund(paid.id, 3_000)
-    await story.work()
+    story, paid, refund = await Story.with_refused_refund(rt, psp)
     psp.script.append("rejected")
     await story.retry_letters()
     (letter,) = await story.dead()
@@ -79,11 +75,7 @@ async def test_a_refund_that_was_given_up_and_is_paid_after_all_is_booked_beside
     rt: Runtime, psp: BookPsp
 ) -> None:
     """F23: seen by a look at the attempt, whose event was lost."""
-    story = await Story.begin(rt, psp)
-    paid = await story.charge()
-    psp.script.append("rejected")
-    refund = await story.refund(paid.id, 3_000)
-    await story.work()
+    story, paid, refund = await Story.with_refused_refund(rt, psp)
     (letter,) = await story.dead()
     await discard(rt, letter.id)
     assert (await story.get_refund(refund.id)).status == "failed"
@@ -124,11 +116,7 @@ async def test_what_only_waits_to_be_sent_gives_way_to_the_refund_that_arrives(
     rt: Runtime, psp: BookPsp
 ) -> None:
     """F23: the customer is paid back once."""
-    story = await Story.begin(rt, psp)
-    paid = await story.charge()
-    psp.script.append("rejected")
-    refund = await story.refund(paid.id, 3_000)
-    await story.work()
+    story, paid, refund = await Story.with_refused_refund(rt, psp)
     psp.script.append("not_sent")
     await story.retry_letters()
     (charge,) = psp.charges.values()
@@ -191,11 +179,7 @@ async def test_what_the_bank_failed_does_not_undo_a_persons_retry(
     rt: Runtime, psp: BookPsp
 ) -> None:
     """F23: the first request arrived, and came to nothing."""
-    story = await Story.begin(rt, psp)
-    paid = await story.charge()
-    psp.script.append("rejected")
-    refund = await story.refund(paid.id, 3_000)
-    await story.work()
+    story, paid, refund = await Story.with_refused_refund(rt, psp)
     psp.script.append("not_sent")
     await story.retry_letters()
     (charge,) = psp.charges.values()

@@ -5,9 +5,20 @@ from typing import Literal
 import pytest
 
 from app.payments import resolving
+from app.payments.models import Attempt
 from app.runtime import Runtime
 from tests.payments.story import Story, receive
-from tests.support.psp import BookPsp
+from tests.support.psp import BookPsp, Charge
+
+
+async def _first_is_paid(story: Story, first: Attempt) -> Charge:
+    """Have the first request for a page arrive after all, its customer pay, and the PSP tell."""
+    step, key, request = story.psp.requests[0]
+    await story.psp.send(step, request, key=f"{key}", reference=None)
+    charge = story.psp.pay(first.id)
+    await receive(story.rt, "evt_paid", psp_reference=charge.id, attempt_id=first.id)
+    await story.work()
+    return charge
 
 
 async def test_the_end_of_a_page_leaves_what_was_paid_on_it_alone(
@@ -132,14 +143,10 @@ async def test_the_end_of_a_second_page_leaves_what_the_first_holds(
     psp.pages_end = True
     made = await story.create(capture_method="manual")
     await story.work()
-    ((step, key, request),) = psp.requests
     await story.retry_letters()
     (first, second), _ = await story.attempts(made.id)
     assert (first.state, second.state) == ("rejected", "open")
-    await psp.send(step, request, key=f"{key}", reference=None)
-    charge = psp.pay(first.id)
-    await receive(rt, "evt_paid", psp_reference=charge.id, attempt_id=first.id)
-    await story.work()
+    charge = await _first_is_paid(story, first)
     assert (await story.get(made.id)).status == "requires_capture"
     page = next(one for one in psp.charges.values() if one.attempt_id == second.id)
     page.status = "canceled"
@@ -160,13 +167,9 @@ async def test_a_second_page_that_is_paid_as_well_is_a_persons_to_let_go_of(
     psp.pages_end = True
     made = await story.create(capture_method="manual")
     await story.work()
-    ((step, key, request),) = psp.requests
     await story.retry_letters()
     first, second = (await story.attempts(made.id))[0]
-    await psp.send(step, request, key=f"{key}", reference=None)
-    charge = psp.pay(first.id)
-    await receive(rt, "evt_paid", psp_reference=charge.id, attempt_id=first.id)
-    await story.work()
+    charge = await _first_is_paid(story, first)
     psp.pay(second.id)
     await story.resolved(made.id)
     for _ in range(2):
@@ -189,15 +192,11 @@ async def test_a_second_page_that_is_heard_of_after_the_first_was_paid_is_looked
     psp.script.append("rejected")
     made = await story.create(capture_method=method)
     await story.work()
-    ((step, key, request),) = psp.requests
     psp.script.append("lost")
     await story.retry_letters()
     first, second = (await story.attempts(made.id))[0]
     assert (first.state, second.state) == ("rejected", "unknown")
-    await psp.send(step, request, key=f"{key}", reference=None)
-    charge = psp.pay(first.id)
-    await receive(rt, "evt_paid", psp_reference=charge.id, attempt_id=first.id)
-    await story.work()
+    await _first_is_paid(story, first)
     await resolving.resolve(rt, attempt_id=second.id)
     second = (await story.attempts(made.id))[0][1]
     assert second.state == "open"
