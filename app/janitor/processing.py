@@ -36,7 +36,8 @@ async def resolve(rt: Runtime, job: Claim) -> None:
     # Whoever found that out may have been killed before the letter was written.
     if attempt is not None and attempt.state == "needs_review":
         raise Bury(attempt.message or "The PSP did something else than we asked for.")
-    untold = await _untold(rt, job)
+    rejected = attempt is not None and attempt.state == "rejected"
+    untold = await _untold(rt, job) if rejected else None
     if untold is not None:
         if await _another_runs(rt, job):
             raise Postpone(_TELLS_WITHIN, "The refusal is being told.")

@@ -16,7 +16,8 @@ from tests.support.psp import BookPsp, Charge
 
 async def _states(rt: Runtime) -> list[str]:
     async with rt.sessions.read() as session:
-        return list(await session.scalars(select(ReceivedEvent.state).order_by(ReceivedEvent.id)))
+        query = select(ReceivedEvent.state).order_by(ReceivedEvent.psp_event_id)
+        return list(await session.scalars(query))
 
 
 async def _page(story: Story) -> tuple[str, str]:

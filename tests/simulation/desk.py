@@ -24,7 +24,7 @@ PEOPLE = tuple(Actor(kind="user", id=f"usr_{n}", name=n) for n in ("cora", "dan"
 _AGAIN = 600.0  # Seconds until somebody comes back to an item; ever longer, to the next day.
 _HOPES = 4.0
 _LONGEST = 86_400.0
-_WRONG = 0.2  # Of what people say while faults happen.
+_WRONG = 0.4  # Of what people say while faults happen.
 _OPEN = """
   SELECT r.id, r.kind, r.stage, r.version, r.decided_by, r.reference, r.attempt_id, a.kind,
     a.amount, p.psp_reference
@@ -87,7 +87,7 @@ class Desk:
             return await self._answer_second(item)
         said = self._what_is_so(item)
         if self.world.faults.active and self.random.random() < _WRONG:
-            said = self._something_else(item)
+            said = self._something_else(item, said and said[0])
         if said is None:
             return False  # The PSP has not decided yet.
         decision, evidence = said
@@ -209,9 +209,10 @@ class Desk:
         refunds = [one for each in self.world.book.intents.values() for one in each.refunds]
         return next((one for one in refunds if one.attempt_id == item.attempt_id), None)
 
-    def _something_else(self, item: Item) -> tuple[str, str]:
-        """Return what somebody says who has mixed things up."""
+    def _something_else(self, item: Item, true: str | None) -> tuple[str, str]:
+        """Return what somebody says who has mixed things up: rather what is not so."""
         known = [one.id for one in self.world.book.intents.values()]
         known += [one.id for each in self.world.book.intents.values() for one in each.refunds]
-        decision = self.random.choice(answers(item.kind, item.attempt_kind))
+        may = answers(item.kind, item.attempt_kind)
+        decision = self.random.choice([one for one in may if one != true] or may)
         return decision, self.random.choice(known or ["pi_none"])
