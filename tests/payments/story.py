@@ -9,7 +9,6 @@ from sqlalchemy import select, update
 from app.audit.operations import Actor
 from app.deadletters import operations as letters
 from app.deadletters.processing import look_at
-from app.ids import Ids
 from app.inbox import operations as inbox
 from app.janitor.processing import hurry
 from app.jobs import Job
@@ -25,13 +24,14 @@ from app.webhooks.models import Event
 from tests.support.gates import OpenGates
 from tests.support.invariants import check_invariants
 from tests.support.psp import BookPsp
+from tests.support.runtime import OrderedIds
 from workers.jobs import JOBS, queues
 from workers.runner import Runner
 
 ACTOR = Actor(kind="key", name="cf_test_…", request_id="req_test")
 
 
-class LateIds(Ids):
+class LateIds(OrderedIds):
     """Ids whose jitter is always the longest, so that a test knows what is not due yet."""
 
     def uniform(self, low: float, high: float) -> float:
