@@ -1,4 +1,8 @@
-"""The faults that must be survived, each named by a test that shows it."""
+"""The faults that must be survived, each named by some test that is about it.
+
+A name is no proof: what a test shows, its assertions say, and a history meets a part of what it
+names.
+"""
 
 import ast
 import re

@@ -20,7 +20,7 @@ from time import monotonic
 
 from app.cli import postgres
 from app.cli.drill import report
-from app.cli.drill.report import Report
+from app.cli.drill.report import Report, Times
 from app.cli.drill.run import Options, drill
 from app.cli.processes import StartError
 from tests.kills import storage
@@ -108,7 +108,7 @@ def _drilled(database: str, options: argparse.Namespace, parts: int) -> bool:
         return False
     tell("\n".join(report.lines(found)))
     if options.record:
-        record.add("## Kills", *_cells(found))
+        record.add("## Kills", *cells(found, plan))
     if found.holds:
         shutil.rmtree(folder, ignore_errors=True)
     else:
@@ -116,17 +116,29 @@ def _drilled(database: str, options: argparse.Namespace, parts: int) -> bool:
     return found.holds and not _idle(found, plan)
 
 
-def _cells(found: Report) -> tuple[object, ...]:
+def cells(found: Report, plan: Options) -> tuple[object, ...]:
     """Return a drill as the cells of its row."""
-    recovery = "; ".join(
-        f"{one.kind} {one.p99:.1f} s ({one.count}x{f', limit {one.limit:g}' if one.limit else ''})"
-        for one in found.recovery
-    )
     out = found.outage
-    outage = f"{out.accepted} of {out.asked} in {out.seconds:.0f} s" if out is not None else "none"
+    outage = "none"
+    if out is not None:
+        outage = f"{out.accepted} of {out.asked} in {out.seconds:.0f} s, {len(out.untrue)} untrue"
+    recovery = "; ".join(map(_measured, found.recovery)) or "none"
     harms = len(found.violations)
-    done = (found.kills, found.placed, found.accepted, harms, recovery or "none", outage)
-    return (found.database, f"seed {found.seed}", *done, f"{found.seconds:.0f} s")
+    done = (found.kills, found.placed, found.accepted, harms, recovery, outage)
+    return (found.database, f"`{_command(plan)}`", *done, f"{found.seconds:.0f} s")
+
+
+def _measured(one: Times) -> str:
+    limit = f", limit {one.limit:g}: {'holds' if one.holds else 'BROKEN'}" if one.limit else ""
+    return f"{one.kind} {one.p99:.1f} s, at most {one.longest:.1f} s ({one.count}x{limit})"
+
+
+def _command(plan: Options) -> str:
+    """Return what plays this drill again alone, however it was begun."""
+    database = "postgres" if plan.postgres else "sqlite"
+    sizes = f"--rate {plan.rate:g} --repeats {plan.repeats} --outage {plan.outage:g}"
+    what = f"--seed {plan.seed} --kills {plan.kills} {sizes} --no-storage"
+    return f"python -m tests.kills --database {database} {what}"
 
 
 def _storage() -> int:

@@ -21,7 +21,8 @@ KINDS: dict[str, float] = {
     "api.request_lost": 0.04,
     "api.answer_lost": 0.06,
     "api.client_gone": 0.04,
-    # The PSP, at every request that changes something (look-ups: the first three and the last two).
+    # The PSP, at every request that changes something. Look-ups meet the first three of these, and
+    # `error_before` and `hidden`.
     "psp.refused_connection": 0.06,
     "psp.busy": 0.06,
     "psp.slow": 0.08,

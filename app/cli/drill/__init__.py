@@ -19,10 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="an empty folder for it (default: one that goes)"
     )
-    parser.add_argument(
+    database = parser.add_mutually_exclusive_group()
+    database.add_argument(
         "--postgres", action="store_true", help="on a private PostgreSQL server, which is hit too"
     )
-    parser.add_argument(
+    database.add_argument(
         "--database-url", metavar="URL", help="an empty database to fill; it is not hit itself"
     )
     parser.add_argument("--kills", type=int, default=20, metavar="N", help="signals (20)")

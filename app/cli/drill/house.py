@@ -14,6 +14,7 @@ import redis.asyncio as redis
 
 from app.__main__ import ROOT
 from app.cli import demo, local_keys, programs, valkey
+from app.cli.drill import database
 from app.cli.drill.plan import WORKERS
 from app.cli.drill.proxy import FAIR, Link, Weather
 from app.cli.ports import free_port
@@ -69,8 +70,9 @@ class House:
         self._settings = settings
         self._seed = seed
         self._stack = ExitStack()
+        self.database = database.name_of(database_url) if database_url else _private(postgres)
         # As `up` has it: SQLite's one writer is no faster with two who ask.
-        self.workers = WORKERS if postgres or database_url else WORKERS[:1]
+        self.workers = WORKERS[:1] if self.database == "SQLite" else WORKERS
         self._tender: asyncio.Task[None] | None = None
         self.cluster: Cluster | None = None
         self.links: dict[str, Link] = {}
@@ -107,8 +109,8 @@ class House:
         self.supervisor.wait_ready("valkey", _READY_SECONDS)
         self.port = free_port(1)
         self.environment = self._environment()
-        sandbox = programs.sandbox(self.environment, self.folder)
-        self.supervisor.start(sandbox)
+        await self._lay_lines()
+        self.supervisor.start(self._sandbox())
         self.supervisor.wait_ready("sandbox", _READY_SECONDS)
         prepare = programs.prepare(self.folder, wants_demo=True)
         if problem := self.supervisor.run_once("prepare", prepare, self.environment).strip():
@@ -117,7 +119,6 @@ class House:
         if story is None:
             raise StartError("a drill fills a folder and a database of its own; these are in use.")
         self.story: dict[str, Any] = story
-        await self._lay_lines()
         for program in self._programs():
             self.supervisor.start(program)
         for name in ("web", *self.workers):
@@ -163,6 +164,7 @@ class House:
         targets: dict[str, int | str] = {
             "shop-api": self.port,
             "worker-psp": self.port + 1,
+            "psp-api": self.port,
             "worker-valkey": carrier,
             "api-valkey": carrier,
         }
@@ -170,8 +172,18 @@ class House:
             database = self.cluster.socket
             targets |= {"worker-database": database, "api-database": database}
         for name, target in targets.items():
-            self.links[name] = Link(name, target, self._seed)
-            await self.links[name].start()
+            await self.lay(name, target)
+
+    async def lay(self, name: str, target: int | str) -> int:
+        """Lay a line of ours to a port or a socket; return the port that leads there."""
+        self.links[name] = Link(name, target, self._seed)
+        await self.links[name].start()
+        return self.links[name].port
+
+    def _sandbox(self) -> Program:
+        """Return the PSP, whose events come to us over a line as well."""
+        there = {"PUBLIC_URL": f"http://localhost:{self.links['psp-api'].port}"}
+        return programs.sandbox(self.environment | there, self.folder)
 
     def _programs(self) -> list[Program]:
         web = programs.web(self._seen_from("web", "api"))
@@ -220,6 +232,14 @@ class House:
             environment["FAILPOINT"] = spec
         program.environment = environment
         (folder / "run" / "worker.ready").unlink(missing_ok=True)
+
+    def settle(self, settings: Mapping[str, str]) -> None:
+        """Give web server and workers other settings, which count from their next start on."""
+        for name in ("web", *self.workers):
+            program = self.supervisor.program(name)
+            kept = {k: v for k, v in program.environment.items() if k not in self._settings}
+            program.environment = {**kept, **settings}
+        self._settings = settings
 
     def fired(self, name: str, spec: str) -> bool:
         """Tell whether the failpoint that a process was armed with has struck."""
@@ -283,6 +303,10 @@ class House:
     def release(self, name: str) -> None:
         """Let a held process live again."""
         self.supervisor.release(name)
+
+
+def _private(postgres: bool) -> str:
+    return "PostgreSQL" if postgres else "SQLite"
 
 
 def _children(pid: int) -> list[int]:

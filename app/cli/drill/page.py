@@ -38,7 +38,7 @@ def html(report: Report) -> str:
     """Return the page; every text in it is escaped."""
     word = "good" if report.holds else "bad"
     title = f"Drill with seed {report.seed}"
-    again = f"The same faults again: <code>{escape(report.command)}</code>"
+    again = f"The same drill again: <code>{escape(report.command)}</code> {escape(report.note)}"
     rounds = f"{report.rounds} round{'s' if report.rounds != 1 else ''}"
     size = f"{escape(report.database)}, {report.seconds:.0f} s, {rounds}"
     parts = [
@@ -96,7 +96,10 @@ def _recovery(report: Report) -> str:
     if report.recovery:
         heads = ("Seconds", "count", "median", "p99", "longest", "limit")
         table = _table(heads, [_times(one) for one in report.recovery], numbers=5)
-    said = f"<p>{escape(outage_sentence(report.outage))}</p>" if report.outage else ""
+    said = ""
+    if report.outage is not None:
+        said = f"<p>{escape(outage_sentence(report.outage))}</p>"
+        said += "".join(f'<p class="bad">{escape(one)}</p>' for one in report.outage.untrue)
     return f"<h2>Recovery</h2>{table}{said}"
 
 

@@ -10,7 +10,7 @@ from app.failpoints import WEB_PLACES, WORKER_PLACES
 
 WORKERS = ("worker-1", "worker-2")
 PROCESSES = ("worker-1", "web", "worker-2", "valkey", "postgres", "sandbox")
-LINKS = (
+_ASKING = (
     "shop-api",
     "worker-psp",
     "worker-valkey",
@@ -18,6 +18,9 @@ LINKS = (
     "worker-database",
     "api-database",
 )
+# What is told: the PSP's events to us, and ours to the shop.
+_TELLING = ("psp-api", "worker-shop")
+LINKS = (*_ASKING, *_TELLING)
 _SHARES = {"web": 5, "worker-1": 6, "worker-2": 5, "valkey": 2, "postgres": 2, "sandbox": 2}
 _WEATHERS: dict[str, Weather] = {
     "refused": Weather(refused=True),
@@ -76,10 +79,13 @@ def draw(
 
     `lease` in seconds decides how long a process is stopped: some wake after theirs ran out.
     """
-    return [
-        _round(random.Random(f"{seed}:{number}"), kills, lease, postgres=postgres)
-        for number, kills in enumerate(sizes, 1)
-    ]
+    rounds = []
+    for number, kills in enumerate(sizes, 1):
+        faults = _round(random.Random(f"{seed}:{number}"), kills, lease, postgres=postgres)
+        # With dice of their own: the others fall as they did when these lines had no faults.
+        told = _told(random.Random(f"{seed}:{number}:told"))
+        rounds.append((*faults, *told))
+    return rounds
 
 
 def _round(chance: random.Random, kills: int, lease: float, *, postgres: bool) -> tuple[Fault, ...]:
@@ -123,18 +129,28 @@ def _kill(chance: random.Random, target: str, lease: float, *, after_life: bool)
 
 
 def _lines(chance: random.Random, count: int, *, postgres: bool) -> list[Fault]:
-    links = [name for name in LINKS if postgres or not name.endswith("database")]
+    links = [name for name in _ASKING if postgres or not name.endswith("database")]
     kinds = chance.sample(sorted(_WEATHERS), 5)
     faults = [Fault(target="valkey-data", how="flush", gap=round(chance.uniform(0.5, 6.0), 2))]
     for _ in range(count):
         how = chance.choice(kinds)
-        faults.append(
-            Fault(
-                target=chance.choice(links),
-                how=how,
-                gap=round(chance.uniform(0.5, 3.0), 2),
-                seconds=round(chance.uniform(0.5, 2.5), 2),
-                cut_after=chance.randint(1, 1500) if how.startswith("cut") else 0,
-            )
-        )
+        faults.append(_weather(chance, chance.choice(links), how))
     return faults
+
+
+def _told(chance: random.Random) -> list[Fault]:
+    """Return one fault for each line on which we or the shop are told something.
+
+    One a round and no longer than a message's second try is away: the third is minutes later.
+    """
+    return [_weather(chance, link, chance.choice(sorted(_WEATHERS))) for link in _TELLING]
+
+
+def _weather(chance: random.Random, link: str, how: str) -> Fault:
+    return Fault(
+        target=link,
+        how=how,
+        gap=round(chance.uniform(0.5, 3.0), 2),
+        seconds=round(chance.uniform(0.5, 2.5), 2),
+        cut_after=chance.randint(1, 1500) if how.startswith("cut") else 0,
+    )

@@ -29,11 +29,11 @@ class Receiver:
         self._secret: str | None = None
         self._server: asyncio.Server | None = None
 
-    async def start(self) -> str:
-        """Listen on a free port; return the address for webhooks."""
+    async def start(self) -> int:
+        """Listen on a free port; return it."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=_LARGEST)
-        port = self._server.sockets[0].getsockname()[1]
-        return f"http://localhost:{port}/hooks"
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
 
     def trust(self, secret: str) -> None:
         """Take what is signed with this secret."""

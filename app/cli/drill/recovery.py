@@ -2,15 +2,12 @@
 
 import asyncio
 import signal
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from time import monotonic, perf_counter
-from typing import Any
+from time import monotonic
 
-from app.cli.bench import load
-from app.cli.drill.client import Answer, Client
+from app.cli.drill.client import Client
 from app.cli.drill.house import House
-from app.cli.drill.report import Outage, Times, times
+from app.cli.drill.report import Times, times
 from app.cli.drill.shop import Order, Shop
 from app.cli.drill.strike import gone, until_ready
 
@@ -18,8 +15,20 @@ from app.cli.drill.strike import gone, until_ready
 PRODUCTION: Mapping[str, str] = {"GRACE_SECONDS": "2"}
 _WORKER_LIMIT, _VALKEY_LIMIT, _DATABASE_LIMIT = 20.0, 30.0, 15.0
 _BATCH = 30
+_BATCHES, _AT_REST = 5, 5.0
 _GIVE_UP = 120.0
 _FINAL = {"succeeded", "failed", "canceled"}
+
+
+async def rested(shop: Shop, client: Client) -> None:
+    """Sell until the work of a batch waits for nothing: the PSP is asked slowly after many faults.
+
+    What was measured before that would be the breakers' patience and no recovery.
+    """
+    for _ in range(_BATCHES):
+        orders = await shop.batch(_BATCH)
+        if max(await _finals(client, orders, monotonic())) < _AT_REST:
+            return
 
 
 async def workers(house: House, shop: Shop, client: Client, repeats: int) -> list[Times]:
@@ -101,57 +110,3 @@ async def _finals(client: Client, orders: Sequence[Order], began: float) -> list
         raise TimeoutError(f"{order.payment} is not final after {_GIVE_UP:.0f} s.")
 
     return list(await asyncio.gather(*[one(order) for order in orders]))
-
-
-async def outage(house: House, shop: Shop, client: Client, seconds: float) -> Outage:
-    """Take Valkey and the PSP down for `seconds` and go on accepting, at half of the full rate."""
-
-    async def alone() -> None:
-        await _accept(shop, client)
-
-    full = await load.closed(alone, concurrency=8, seconds=min(5.0, seconds))
-    answers: list[Answer] = []
-
-    async def once() -> None:
-        answers.append(await _accept(shop, client))
-
-    for name in ("valkey", "sandbox"):
-        house.hold(name)
-    try:
-        began = perf_counter()
-        await load.opened(once, rate=full.rate / 2, seconds=seconds)
-        took = perf_counter() - began
-        told = await _told(client, answers)
-    finally:
-        for name in ("valkey", "sandbox"):
-            house.release(name)
-    for name in ("valkey", "sandbox"):
-        await until_ready(house, name)
-    accepted = sum(1 for answer in answers if answer.status == 201)
-    return Outage(
-        seconds=round(took, 1),
-        rate=round(full.rate / 2, 1),
-        asked=len(answers),
-        accepted=accepted,
-        told=dict(told),
-    )
-
-
-async def _accept(shop: Shop, client: Client) -> Answer:
-    order = shop.plain()
-    answer = await client.act_once("/v1/payments", shop.wish(order))
-    order.done = True  # Nobody follows it; the PSP's book and its state at the end are compared.
-    if answer.good:
-        order.payment = str(answer.body["id"])
-    return answer
-
-
-async def _told(client: Client, answers: Sequence[Answer]) -> Counter[str]:
-    """Return what the API says about some of the accepted, while nobody can be charged."""
-    told: Counter[str] = Counter()
-    accepted = [answer.body["id"] for answer in answers if answer.good]
-    for name in accepted[:: max(1, len(accepted) // 20)]:
-        answer = await client.once("GET", f"/v1/payments/{name}")
-        body: dict[str, Any] = answer.body if answer.good else {"status": f"HTTP {answer.status}"}
-        told[str(body["status"])] += 1
-    return told

@@ -4,7 +4,7 @@ import importlib.metadata
 import math
 import platform
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
 
 import msgspec
@@ -41,13 +41,19 @@ class Times(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outage(msgspec.Struct, frozen=True, kw_only=True):
-    """How acceptance went with Valkey and the PSP both down: requests, yeses, and the rate."""
+    """How acceptance went with Valkey and the PSP both down: requests, yeses, and the rate.
+
+    `told`: what the API said about the accepted meanwhile, by status; `ended`: and at the end of
+    all; `untrue`: what of it cannot be, or must not.
+    """
 
     seconds: float
     rate: float
     asked: int
     accepted: int
     told: dict[str, int]
+    ended: dict[str, int] = {}
+    untrue: list[str] = []
 
     @property
     def share(self) -> float:
@@ -56,8 +62,9 @@ class Outage(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def holds(self) -> bool:
-        """Whether 99.99 % were accepted (of few, all)."""
-        return self.asked > 0 and self.asked - self.accepted <= self.asked // 10_000
+        """Whether 99.99 % were accepted (of few, all), and nothing untrue was said."""
+        enough = self.asked > 0 and self.asked - self.accepted <= self.asked // 10_000
+        return enough and not self.untrue
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -65,6 +72,7 @@ class Report(msgspec.Struct, kw_only=True):
 
     seed: int
     command: str
+    note: str
     database: str
     versions: dict[str, str]
     seconds: float
@@ -162,9 +170,11 @@ def lines(report: Report) -> list[str]:
         )
     if report.outage is not None:
         made += ["", f"  {outage_sentence(report.outage)}"]
+        made += [f"  UNTRUE {one}" for one in report.outage.untrue]
     made += ["", f"  {report.ledger}", ""]
     made += [f"  VIOLATION {one.sentence()}" for one in report.violations]
-    return [*made, f"{verdict(report)} Again: {report.command}"]
+    made.append(f"{verdict(report)} Again: {report.command}")
+    return [*made, *([report.note] if report.note else [])]
 
 
 def verdict(report: Report) -> str:
@@ -176,8 +186,12 @@ def verdict(report: Report) -> str:
 
 def outage_sentence(out: Outage) -> str:
     """Say how acceptance went with Valkey and the PSP both down."""
-    told = ", ".join(f"{count} {word}" for word, count in sorted(out.told.items()))
+
+    def words(counts: Mapping[str, int]) -> str:
+        return ", ".join(f"{n} {word.replace('_', ' ')}" for word, n in sorted(counts.items()))
+
     return (
         f"Valkey and the PSP both down for {out.seconds:.0f} s at {out.rate:.0f} orders a second: "
-        f"{out.accepted} of {out.asked} accepted ({out.share:.2%}); then told as: {told}."
+        f"{out.accepted} of {out.asked} accepted ({out.share:.2%}); told meanwhile as: "
+        f"{words(out.told) or 'nothing'}; at the end: {words(out.ended) or 'unknown'}."
     )

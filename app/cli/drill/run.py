@@ -2,13 +2,14 @@
 
 import asyncio
 import math
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic, time
 
 import msgspec
 
-from app.cli.drill import plan, recovery, report
+from app.cli.drill import database, outage, plan, recovery, report
 from app.cli.drill.checks import Violation, check
 from app.cli.drill.client import Client
 from app.cli.drill.house import QUICK, House
@@ -17,7 +18,7 @@ from app.cli.drill.receiver import Receiver
 from app.cli.drill.records import Records, collect, queued
 from app.cli.drill.report import Outage, Report, Times
 from app.cli.drill.shop import Shop
-from app.cli.drill.strike import Struck, strike
+from app.cli.drill.strike import Struck, restart, strike
 
 Say = Callable[[str], None]
 _DRAIN_SECONDS = 180.0
@@ -43,10 +44,27 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     until: float = math.inf
 
     @property
+    def measures(self) -> bool:
+        """Whether anything but faults under load was asked for."""
+        return bool(self.repeats or self.outage)
+
+    @property
     def command(self) -> str:
-        """The command that plans the same faults again."""
-        database = " --postgres" if self.postgres else ""
-        return f"counterfoil drill --seed {self.seed} --kills {self.kills}{database}"
+        """The command that plays the same drill again, without any password."""
+        sizes = f"--rate {self.rate:g} --repeats {self.repeats} --outage {self.outage:g}"
+        where = " --postgres" if self.postgres else ""
+        if self.database_url is not None:
+            where = f" --database-url {shlex.quote(database.shown(self.database_url))}"
+        return f"counterfoil drill --seed {self.seed} --kills {self.kills} {sizes}{where}"
+
+    @property
+    def note(self) -> str:
+        """What to do before that command, if anything."""
+        if self.database_url is None:
+            return ""
+        hidden = database.PLACEHOLDER in database.shown(self.database_url)
+        password = f", and put its password for {database.PLACEHOLDER}" if hidden else ""
+        return f"Before, empty that database{password}."
 
 
 class Found(msgspec.Struct, kw_only=True):
@@ -79,7 +97,8 @@ class Stage:
 
     async def open(self) -> None:
         """Let the shop hear of everything. Raises TimeoutError."""
-        url = await self.receiver.start()
+        line = await self.house.lay("worker-shop", await self.receiver.start())
+        url = f"http://localhost:{line}/hooks"
         ends = monotonic() + _DRAIN_SECONDS
         ask = await self.client.act("/v1/webhook_endpoints", {"url": url}, until=lambda: ends)
         if not ask.accepted:
@@ -138,16 +157,22 @@ class Stage:
 async def drill(options: Options, say: Say) -> Report:
     """Run a drill. Raises StartError, PostgresMissingError, TimeoutError."""
     began, found = monotonic(), Found()
-    if options.kills:
-        await _faults(options, found, say)
-    if options.repeats or options.outage:
-        await _recovery(options, found, say)
-    name = "PostgreSQL" if options.postgres or options.database_url else "SQLite"
+    house = House(
+        options.folder,
+        seed=options.seed,
+        postgres=options.postgres,
+        database_url=options.database_url,
+        settings=QUICK if options.kills else recovery.PRODUCTION,
+    )
+    if options.kills or options.measures:
+        async with house:
+            await _parts(house, options, found, say)
     return Report(
         seed=options.seed,
         command=options.command,
-        database=name,
-        versions=report.versions(name),
+        note=options.note,
+        database=house.database,
+        versions=report.versions(house.database),
         seconds=round(monotonic() - began, 1),
         rounds=found.rounds,
         planned=found.planned,
@@ -178,34 +203,40 @@ def planned(options: Options) -> list[tuple[Fault, ...]]:
     )
 
 
-async def _faults(options: Options, found: Found, say: Say) -> None:
-    house = House(
-        options.folder / "faults",
-        seed=options.seed,
-        postgres=options.postgres,
-        database_url=options.database_url,
-    )
-    async with house:
-        stage = Stage(house, options.seed, options.rate, say)
-        try:
-            await stage.open()
-            rounds = planned(options)
-            for number, faults in enumerate(rounds, 1):
-                found.planned += [f"round {number}: {fault.sentence()}" for fault in faults]
-                await _round(stage, faults, found, say)
-                say(
-                    f"round {number} of {len(rounds)}: {len(faults)} faults, "
-                    f"{len(stage.shop.orders)} orders so far, "
-                    f"{len(found.violations)} violations"
-                )
-                if found.violations:
-                    break  # What comes after a wrong state says nothing new.
-                if time() > options.until and number < len(rounds):
-                    say(f"no more than {number} of {len(rounds)} rounds: their time is over")
-                    break
-        finally:
-            stage.count(found)
-            await stage.close()
+async def _parts(house: House, options: Options, found: Found, say: Say) -> None:
+    """Break, then measure: in one installation, because a database of the user's is one."""
+    stage = Stage(house, options.seed, options.rate, say)
+    try:
+        await stage.open()
+        if options.kills:
+            await _faults(stage, options, found, say)
+        # What comes after a wrong state says nothing new.
+        if options.measures and not found.violations:
+            if options.kills:
+                house.settle(recovery.PRODUCTION)
+                await restart(house)
+                await recovery.rested(stage.shop, stage.client)
+            await _recovery(stage, options, found, say)
+    finally:
+        stage.count(found)
+        await stage.close()
+
+
+async def _faults(stage: Stage, options: Options, found: Found, say: Say) -> None:
+    rounds = planned(options)
+    for number, faults in enumerate(rounds, 1):
+        found.planned += [f"round {number}: {fault.sentence()}" for fault in faults]
+        await _round(stage, faults, found, say)
+        say(
+            f"round {number} of {len(rounds)}: {len(faults)} faults, "
+            f"{len(stage.shop.orders)} orders so far, "
+            f"{len(found.violations)} violations"
+        )
+        if found.violations:
+            break  # What comes after a wrong state says nothing new.
+        if time() > options.until and number < len(rounds):
+            say(f"no more than {number} of {len(rounds)} rounds: their time is over")
+            break
 
 
 async def _round(stage: Stage, faults: Sequence[Fault], found: Found, say: Say) -> None:
@@ -220,30 +251,19 @@ async def _round(stage: Stage, faults: Sequence[Fault], found: Found, say: Say) 
     found.rounds += 1
 
 
-async def _recovery(options: Options, found: Found, say: Say) -> None:
-    house = House(
-        options.folder / "recovery",
-        seed=options.seed,
-        postgres=options.postgres,
-        database_url=options.database_url if not options.kills else None,
-        settings=recovery.PRODUCTION,
-    )
-    async with house:
-        stage = Stage(house, options.seed + 1, options.rate, say)
-        shop, client = stage.shop, stage.client
-        try:
-            await stage.open()
-            if options.repeats:
-                say("measuring how long recovery takes, with the leases of production")
-                found.recovery += await recovery.workers(house, shop, client, options.repeats)
-                found.recovery.append(await recovery.flushed(house, shop, client, options.repeats))
-                if options.postgres:
-                    took = await recovery.database(house, shop, client, options.repeats)
-                    found.recovery.append(took)
-            if options.outage:
-                say(f"Valkey and the PSP are both down for {options.outage:.0f} s")
-                found.outage = await recovery.outage(house, shop, client, options.outage)
-            await stage.check(found)
-        finally:
-            stage.count(found)
-            await stage.close()
+async def _recovery(stage: Stage, options: Options, found: Found, say: Say) -> None:
+    house, shop, client = stage.house, stage.shop, stage.client
+    if options.repeats:
+        say("measuring how long recovery takes, with the leases of production")
+        found.recovery += await recovery.workers(house, shop, client, options.repeats)
+        found.recovery.append(await recovery.flushed(house, shop, client, options.repeats))
+        if options.postgres:
+            took = await recovery.database(house, shop, client, options.repeats)
+            found.recovery.append(took)
+    accepted: list[str] = []
+    if options.outage:
+        say(f"Valkey and the PSP are both down for {options.outage:.0f} s")
+        found.outage, accepted = await outage.outage(house, shop, client, options.outage)
+    records = await stage.check(found)
+    if found.outage is not None:
+        found.outage = outage.ended(found.outage, accepted, records.payments)

@@ -141,6 +141,7 @@ class Shop:
 
     async def batch(self, count: int) -> list[Order]:
         """Have some plain orders accepted, however long that takes, and return them."""
+        self._until = float("inf")
         orders = [self.plain() for _ in range(count)]
 
         async def one(order: Order) -> None:

@@ -146,6 +146,18 @@ async def _ended(house: House, target: str, fault: Fault) -> bool:
     return True
 
 
+async def restart(house: House) -> None:
+    """End web server and workers in good order and wait until the next ones work."""
+
+    async def one(name: str) -> None:
+        house.signal(name, signal.SIGTERM)
+        await gone(house, name)
+        house.arm(name, None)  # Also takes away the word of the one before that it is ready.
+        await until_ready(house, name)
+
+    await asyncio.gather(*[one(name) for name in ("web", *house.workers)])
+
+
 async def gone(house: House, target: str) -> None:
     """Wait until a process has ended; one that does not is killed."""
     ends = monotonic() + _END_SECONDS

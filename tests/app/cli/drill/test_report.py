@@ -14,11 +14,19 @@ from app.cli.drill.strike import Struck
 
 
 def report(**values: Any) -> Report:
-    outage = Outage(seconds=10.0, rate=50.0, asked=500, accepted=500, told={"processing": 20})
+    outage = Outage(
+        seconds=10.0,
+        rate=50.0,
+        asked=500,
+        accepted=500,
+        told={"processing": 500},
+        ended={"succeeded": 500},
+    )
     return Report(
         **{
             "seed": 7,
             "command": "counterfoil drill --seed 7 --kills 20",
+            "note": "",
             "database": "SQLite",
             "versions": {"python": "3.11"},
             "seconds": 61.0,
@@ -72,9 +80,16 @@ def test_the_terminal_says_every_number_and_the_command_that_repeats_it() -> Non
     said = "\n".join(lines(report()))
     for text in HARMS.values():
         assert re.search(rf"^  {re.escape(text)} +0$", said, re.MULTILINE)
-    assert "500 of 500 accepted (100.00%)" in said
+    assert "500 of 500 accepted (100.00%); told meanwhile as: 500 processing;" in said
+    assert "at the end: 500 succeeded." in said
     assert "limit 20: holds" in said
     assert said.endswith("counterfoil drill --seed 7 --kills 20")
+
+
+def test_what_must_be_done_before_it_is_repeated_is_said() -> None:
+    asked = report(note="Before, empty that database.")
+    assert lines(asked)[-1] == asked.note
+    assert asked.note in page.html(asked)
 
 
 def test_only_what_was_ended_counts_as_a_restart() -> None:
