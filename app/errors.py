@@ -112,7 +112,7 @@ class TooMany(Problem):
 
 
 class Unavailable(Problem):
-    """We cannot do this now; nothing was stored; try again after `retry_after` seconds."""
+    """We cannot do this now; try again after `Retry-After` seconds."""
 
     status = 503
     code = "unavailable"

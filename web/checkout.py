@@ -8,10 +8,12 @@ from litestar import Request, Response, Router, get
 from litestar.params import FromPath
 from litestar.response import Redirect
 from sqlalchemy import select
+from sqlalchemy.orm import load_only
 
 from app.errors import NotFound
 from app.ids import is_id
 from app.merchants.models import Merchant
+from app.payments.explain import came_apart
 from app.payments.models import Attempt, Payment
 from app.payments.schemas import checkout_token
 from app.payments.states import FINAL, RISK_REFUSED
@@ -26,6 +28,17 @@ Asked = Request[Any, Any, Any]
 
 REFRESH_SECONDS = 3
 ONWARD_SECONDS = 5
+_NEVER_PAGE = frozenset({"created", "sent", "unknown", "not_sent", "rejected"})
+_PAGE_IS_MADE = frozenset({None, "psp_unavailable", "held_for_operator"})
+# The waiting page is read every few seconds, so it leaves out what is sealed and long.
+_OF_ATTEMPTS = (
+    Attempt.kind,
+    Attempt.state,
+    Attempt.code,
+    Attempt.page_url,
+    Attempt.psp_reference,
+    Attempt.session_reference,
+)
 
 
 class Checkout(msgspec.Struct, kw_only=True):
@@ -44,6 +57,8 @@ class Checkout(msgspec.Struct, kw_only=True):
     method: str | None
     declined: bool
     refused: bool
+    unsent: bool  # The PSP's page has never been there, so nobody can have paid on it.
+    apart: bool  # Money came that did not fit; it is not the shop's and goes back.
     page_url: str | None
     return_url: str | None
     cancel_url: str | None
@@ -65,6 +80,11 @@ class Checkout(msgspec.Struct, kw_only=True):
         if self.status == "processing" and self.review == "waiting":
             return "held"
         return "refused" if self.status == "failed" and self.refused else self.status
+
+    @property
+    def going(self) -> bool:
+        """Whether the customer is surely not charged yet and goes on to the PSP's page."""
+        return self.status == "requires_action" or self.unsent
 
     @property
     def way_back(self) -> str | None:
@@ -96,16 +116,34 @@ async def _checkout(rt: Runtime, token: str) -> Checkout:
         if row is None:
             raise NotFound
         payment: Payment = row.Payment
-        page_url = await session.scalar(
-            select(Attempt.page_url).where(
+        attempts = await session.scalars(
+            select(Attempt)
+            .where(
                 Attempt.payment_id == payment_id,
                 Attempt.merchant_id == payment.merchant_id,
                 Attempt.livemode == payment.livemode,
-                Attempt.kind == "checkout",
-                Attempt.state == "open",
             )
+            .options(load_only(*_OF_ATTEMPTS))
         )
-    return _seen(payment, row.name, token, page_url, row.review)
+        return _seen(payment, row.name, token, list(attempts), row.review)
+
+
+def _surely_unsent(payment: Payment, attempts: list[Attempt]) -> bool:
+    """Tell whether the PSP's page is still being made, and there never was one to pay on.
+
+    Whatever names a page or a charge may have been paid.
+    """
+    making = payment.status == "processing" and payment.status_reason in _PAGE_IS_MADE
+    return (
+        making
+        and bool(attempts)
+        and all(
+            row.kind == "checkout"
+            and row.state in _NEVER_PAGE
+            and not (row.page_url or row.psp_reference or row.session_reference)
+            for row in attempts
+        )
+    )
 
 
 def _is_web(url: str | None) -> bool:
@@ -114,8 +152,10 @@ def _is_web(url: str | None) -> bool:
 
 
 def _seen(
-    payment: Payment, shop: str, token: str, page_url: str | None, review: str | None
+    payment: Payment, shop: str, token: str, attempts: list[Attempt], review: str | None
 ) -> Checkout:
+    pages = [row.page_url for row in attempts if row.kind == "checkout" and row.state == "open"]
+    page_url = pages[0] if pages else None
     return Checkout(
         payment_id=payment.id,
         token=token,
@@ -131,6 +171,8 @@ def _seen(
         declined=payment.failure_code is not None,
         refused=payment.failure_code == RISK_REFUSED,
         review=review,
+        unsent=_surely_unsent(payment, attempts),
+        apart=came_apart(payment, attempts),
         page_url=page_url if payment.status == "requires_action" and _is_web(page_url) else None,
         return_url=payment.return_url,
         cancel_url=payment.cancel_url,
@@ -176,7 +218,7 @@ def _waiting(request: Asked, seen: Checkout, *, returned: bool = False) -> Respo
         mode="live" if seen.livemode else "test",
         seen=seen,
         address=address,
-        returned=returned,
+        onward=seen.going and not returned,
         again=f"/checkout/{seen.token}" if again else None,
     )
 

@@ -26,6 +26,9 @@ log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
 MACHINE_PATHS = ("/v1/", "/psp/", "/healthz", "/readyz", "/metrics", "/policy-reports")
 RETRY_SECONDS = 2
+# The database may have carried out the commit whose answer was lost, and what waits after a commit
+# may find no connection: only the key tells.
+_MAYBE = "It may or may not have happened: repeat it with the same Idempotency-Key."
 # Deadlock, serialization, lock or statement timeout, too many connections, server going away.
 _PASSING_STATES = {"40001", "40P01", "55P03", "57014", "53300", "57P01", "57P02", "57P03"}
 
@@ -51,13 +54,20 @@ class InternalError(Problem):
 
 
 class DatabaseUnavailable(Unavailable):
-    """The database cannot be reached or is overloaded; nothing was stored."""
+    """The database was out of reach, or was lost meanwhile.
+
+    What you asked for may or may not have happened: repeat it with the same `Idempotency-Key`.
+    """
 
     code = "database_unavailable"
 
 
 class Overloaded(Unavailable):
-    """More is asked of us at once than we can serve; nothing was stored."""
+    """More is asked of us at once than we can serve.
+
+    Unless `detail` says that nothing was done, it may or may not have happened: repeat it with the
+    same `Idempotency-Key`.
+    """
 
     code = "overloaded"
 
@@ -116,9 +126,9 @@ def as_problem(error: Exception) -> Problem:
         if isinstance(error, ClientException):
             return Invalid("The request is not readable.")
     if isinstance(error, PoolTimeout):
-        return Overloaded("Too much is asked at once. Try again soon.", retry_after=RETRY_SECONDS)
+        return Overloaded(f"Too much is asked at once. {_MAYBE}", retry_after=RETRY_SECONDS)
     if is_outage(error):
-        return DatabaseUnavailable("Try again soon.", retry_after=RETRY_SECONDS)
+        return DatabaseUnavailable(_MAYBE, retry_after=RETRY_SECONDS)
     return InternalError()
 
 
@@ -194,11 +204,12 @@ _PAGES: dict[int, tuple[str, str, str, str]] = {
     ),
     503: (
         "We cannot do this right now",
-        "Nothing was changed. Wait a moment and try again.",
+        "Wait a moment and try again.",
         "wait",
         "clock",
     ),
 }
+_LOOK_FIRST = "It may have happened all the same. Look whether it happened before you try again."
 
 
 def page(
@@ -208,6 +219,11 @@ def page(
     title, text, tone, glyph = _PAGES.get(
         problem.status, (problem.title, problem.detail, "quiet", "alert-triangle")
     )
+    changes = request.method not in {"GET", "HEAD"}
+    if changes and isinstance(problem, DatabaseUnavailable | Overloaded):
+        # A form that is opened afresh has a key of its own, so nothing would keep it from a second
+        # effect.
+        text = _LOOK_FIRST
     return render(
         request,
         "error.html",

@@ -132,7 +132,8 @@ class Front:
     async def _serve(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         if not self._places.take(scope["path"]):
             seconds = self._places.come_back()
-            raise Overloaded("Too much is asked at once. Try again soon.", retry_after=seconds)
+            said = "Too much is asked at once. Nothing was done; try again soon."
+            raise Overloaded(said, retry_after=seconds)
         try:
             await self._app(scope, _in_time(receive), answer.send)
         finally:

@@ -9,12 +9,12 @@ from app.ledger import postings
 
 
 class EffectLine(msgspec.Struct, frozen=True):
-    """A line that the ledger would record: what, from, to, minor units."""
+    """A line that the ledger would record: what, from, to, minor units if known before."""
 
     words: str
     debit: str
     credit: str
-    minor: int
+    minor: int | None
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,10 +55,13 @@ def of_retry(letter: Letter, verdict: Verdict, *, psp: str) -> Effect:
             events=("payment.canceled",),
         )
     if effect == "checkout":
+        # A payment that has waited for its page from the start is not moved by it.
+        moved = payment.status == "processing" and payment.status_reason != "canceling"
         return Effect(
             button="Retry the checkout page",
             sentence=f"The PSP makes its page for {text}. Nobody is charged by that; the customer "
             "pays on the page if they still want to.",
+            events=("payment.requires_action",) if moved else (),
         )
     return _charged(letter, effect, text, psp=psp)
 
@@ -81,6 +84,8 @@ def _charged(letter: Letter, effect: str, text: str, *, psp: str) -> Effect:
     lines = [EffectLine("Payment", f"{psp} owes us", pending, amount)]
     if fee:
         lines.append(EffectLine("Fee", pending, "Fees", fee))
+    # The PSP names its own fee only afterwards, and the platform bears it.
+    lines.append(EffectLine("PSP's fee", "PSP fees", f"{psp} owes us", None))
     verb = "charge" if effect == "charge" else "capture"
     return Effect(
         button=f"Retry and {verb} {text}",

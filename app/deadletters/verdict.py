@@ -277,10 +277,20 @@ def _safe(letter: Letter, effect: str, attempt: Attempt | None) -> Verdict:
         title = "The PSP's page is closed unpaid. Safe to send again."
         because = "The PSP confirms that nobody can pay on it any more."
     else:
-        title = "Nothing reached the PSP. Safe to send again."
-        because = "No try got through, so the same request goes again with the same key."
+        title, because = _without_effect(attempt)
     ends, no_discard = _discarding(letter, effect)
     return Verdict(says="safe", title=title, because=because, ends=ends, no_discard=no_discard)
+
+
+def _without_effect(attempt: Attempt) -> tuple[str, str]:
+    """Say how far an attempt came that has had no effect: the PSP may have turned it away."""
+    same = "the same request goes again with the same key."
+    if attempt.state != "created":
+        same = "a retry is a new request with a key of its own."
+    if attempt.first_sent_at is None:
+        return "Nothing reached the PSP. Safe to send again.", f"No try left us, so {same}"
+    because = "Each try failed on its way or was turned away by the PSP"
+    return "The PSP has not done this. Safe to send again.", f"{because}, so {same}"
 
 
 def _discarding(letter: Letter, effect: str) -> tuple[Ends, str]:

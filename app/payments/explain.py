@@ -8,13 +8,19 @@ import msgspec
 from app import money
 from app.payments.models import Attempt, Payment, PspCall, Refund
 from app.payments.schemas import refundable
-from app.payments.states import RETURNED, RISK_REFUSED
+from app.payments.states import FINAL, RETURNED, RISK_REFUSED, UNEXPECTED
 from app.risk.models import RiskCheck
 
-_TOOK_OTHERWISE = (
-    "The PSP took something else than was asked for. None of it came to your wallet; it goes back "
-    "to the customer."
-)
+_GOES_BACK = "None of it came to your wallet; it goes back to the customer."
+_TOOK_OTHERWISE = f"The PSP took something else than was asked for. {_GOES_BACK}"
+_FURTHER = f"A further payment came that did not fit. {_GOES_BACK}"
+# How a payment has ended without money, where money came that is not its own.
+_ENDED = {
+    "failed": "The payment failed",
+    "canceled": "The payment was cancelled",
+    "expired": "The payment was not paid in time",
+}
+_AGAIN = "Your shop can start a new payment, with the same reference too."
 _DECLINES = {
     "insufficient_funds": "not enough money",
     "lost_card": "the card is reported lost",
@@ -60,8 +66,42 @@ def decline_words(code: str | None, decline_code: str | None = None) -> str:
     return _DECLINES.get(decline_code or "") or _DECLINES.get(code or "") or ""
 
 
+def came_apart(payment: Payment, attempts: Sequence[Attempt]) -> bool:
+    """Tell whether money came that is not the payment's, is held apart and goes back (or has gone).
+
+    While a payment that does not fit is frozen, that is its state, and no such money.
+    """
+    final = payment.status in FINAL
+    return payment.failure_code == RETURNED or any(
+        row.code in {UNEXPECTED, RETURNED} or (final and _differs(row)) for row in attempts
+    )
+
+
+def _differs(attempt: Attempt) -> bool:
+    charges = attempt.kind in {"checkout", "charge", "capture"}
+    return charges and attempt.state == "needs_review" and attempt.code == "mismatch"
+
+
 def explain(facts: Facts) -> Explanation:
     """Return why the payment is in its state, what happens next and what can be done."""
+    said = _explained(facts)
+    if not came_apart(facts.payment, facts.attempts):
+        return said
+    if facts.payment.status in _ENDED:
+        return _paid_after(facts)
+    return msgspec.structs.replace(said, why=f"{said.why} {_FURTHER}")
+
+
+def _paid_after(facts: Facts) -> Explanation:
+    payment = facts.payment
+    again = _AGAIN if payment.status != "canceled" else ""
+    if not any(row.code == UNEXPECTED for row in facts.attempts):
+        return Explanation(why=_TOOK_OTHERWISE, can=again)
+    why = f"{_ENDED[payment.status]}, but money came for it all the same. {_GOES_BACK}"
+    return Explanation(why=why, can=again)
+
+
+def _explained(facts: Facts) -> Explanation:
     held = {"held_for_operator": _held_for_operator, "held_for_review": _held_for_review}
     if facts.payment.status_reason in held:
         return held[facts.payment.status_reason](facts)
@@ -246,7 +286,7 @@ def _risk_held(facts: Facts, risk: RiskCheck) -> Explanation:
 def _requires_capture(facts: Facts) -> Explanation:
     amount = _amount(facts, facts.payment.amount)
     return Explanation(
-        why=f"{amount} is held on the customer's card; nothing has been taken yet.",
+        why=f"{amount} is held on the customer's card; none of it has been taken yet.",
         then="If you do nothing, the PSP lets the money go after some days.",
         can=f"You can capture up to {amount} once, or cancel to let all of it go.",
     )
@@ -287,6 +327,8 @@ def _charged(facts: Facts) -> str:
     if payment.amount_captured < payment.amount:
         rest = _amount(facts, payment.amount - payment.amount_captured)
         return f"You took {kept} of what was held; the other {rest} was let go."
+    if came_apart(payment, facts.attempts):
+        return f"The customer paid {kept}."  # Not “once”: there was a further payment.
     moves = {row.id for row in facts.attempts if row.kind in {"charge", "capture"}}
     lost = any(
         call.attempt_id in moves
@@ -317,9 +359,8 @@ def _available(facts: Facts) -> str:
 
 def _failed(facts: Facts) -> Explanation:
     payment = facts.payment
-    again = "Your shop can start a new payment, with the same reference too."
     if payment.failure_code is None:
-        return Explanation(why="The payment could not be carried out.", can=again)
+        return Explanation(why="The payment could not be carried out.", can=_AGAIN)
     if payment.failure_code == "authentication_required":
         return Explanation(
             why="The bank wants the customer to confirm this payment. Nothing was charged.",
@@ -328,7 +369,7 @@ def _failed(facts: Facts) -> Explanation:
     if payment.failure_code == "not_charged":
         return Explanation(
             why="The PSP never carried the charge out and confirms that nobody was charged.",
-            can=again,
+            can=_AGAIN,
         )
     if payment.failure_code == RISK_REFUSED:
         reasons = "" if facts.risk is None else " ".join(str(r["text"]) for r in facts.risk.reasons)
@@ -336,12 +377,10 @@ def _failed(facts: Facts) -> Explanation:
         return Explanation(
             why=f"{who} refused this payment, and nothing was charged. {reasons}".rstrip()
         )
-    if payment.failure_code == RETURNED:
-        return Explanation(why=_TOOK_OTHERWISE, can=again)
     if payment.failure_code == "discarded":
-        return Explanation(why="We gave this payment up. Nothing was charged.", can=again)
+        return Explanation(why="We gave this payment up. Nothing was charged.", can=_AGAIN)
     why = f"The customer's bank or the PSP said no ({_declined(facts)}). Nothing was charged."
-    return Explanation(why=why, can=again)
+    return Explanation(why=why, can=_AGAIN)
 
 
 def _canceled(facts: Facts) -> Explanation:
@@ -349,13 +388,11 @@ def _canceled(facts: Facts) -> Explanation:
         return Explanation(
             why="The PSP let the held money go before it was captured. Nothing was taken."
         )
-    if any(row.code == RETURNED for row in facts.attempts):
-        return Explanation(why=_TOOK_OTHERWISE)
     return Explanation(why="It was cancelled before anything was charged. This is final.")
 
 
 def _expired(facts: Facts) -> Explanation:
     return Explanation(
         why="The customer did not pay in time. Nothing was charged, and the page is closed.",
-        can="Your shop can start a new payment, with the same reference too.",
+        can=_AGAIN,
     )

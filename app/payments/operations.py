@@ -199,6 +199,8 @@ async def request_refund(
             f"There are {left} minor units left to refund.", param="amount"
         )
     _check_step(change, wanted)
+    if payment.amount_refunded:
+        await look_soon(change)  # What became of another refund may be an open question.
     await _take_room(session, payment, wanted)
     merchant = await _merchant(session, merchant_id)
     refund = new_refund(

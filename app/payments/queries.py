@@ -270,6 +270,19 @@ async def get_refund(
     return schemas.refund(row, seqs.get(row.id))
 
 
+async def is_uncertain(
+    session: AsyncSession, *, merchant_id: str, livemode: bool, refund_id: str
+) -> bool:
+    """Tell whether nobody knows what became of a refund's request."""
+    query = select(Attempt.id).where(
+        Attempt.refund_id == refund_id,
+        Attempt.merchant_id == merchant_id,
+        Attempt.livemode == livemode,
+        Attempt.state == "unknown",
+    )
+    return await session.scalar(query.limit(1)) is not None
+
+
 async def list_refunds(
     session: AsyncSession,
     *,

@@ -277,7 +277,7 @@ async def test_what_never_left_us_is_sent_again_with_the_same_key(
     psp.script.append("not_sent")
     made = await story.charge()
     job = await killed(rt, made.id, "payments.charge")
-    assert (await verdict(rt, job.id)).title.startswith("Nothing reached the PSP.")
+    assert (await verdict(rt, job.id)).title.startswith("The PSP has not done this.")
     await retry(rt, job.id)
     await story.work()
     attempts, calls = await story.attempts(made.id)

@@ -20,7 +20,17 @@ from app.jobs import Job
 from app.payments import attempts
 from app.payments.change import lock
 from app.runtime import Runtime
-from tests.deadletters.letters import ADA, WHY, audited, discard, looked, refused_charge, retry
+from tests.deadletters.letters import (
+    ADA,
+    WHY,
+    audited,
+    discard,
+    killed,
+    looked,
+    refused_charge,
+    retry,
+    verdict,
+)
 from tests.payments.story import Story
 from tests.support.psp import BookPsp
 from tests.support.runtime import Clock
@@ -266,3 +276,26 @@ async def test_a_refused_request_does_nothing_for_ever(rt: Runtime, psp: BookPsp
     assert actions == ["dead_letter.ask", "dead_letter.refuse"]
     assert [one.id for one in await story.dead()] == [job.id]
     await story.end()
+
+
+@pytest.mark.parametrize("fault", ["busy", "unauthorized", "not_sent"])
+async def test_what_the_psp_turned_away_is_not_said_to_have_never_reached_it(
+    rt: Runtime, psp: BookPsp, fault: str
+) -> None:
+    """429, 409 and 401: the PSP has heard of it, and nothing came of that."""
+    story = await Story.begin(rt, psp)
+    psp.script.append(fault)
+    made = await story.charge()
+    job = await killed(rt, made.id, "payments.charge")
+    said = await verdict(rt, job.id)
+    assert (said.says, said.title) == ("safe", "The PSP has not done this. Safe to send again.")
+    assert "turned away by the PSP" in said.because
+    assert "with the same key" in said.because
+
+
+async def test_what_no_try_has_sent_never_reached_the_psp(rt: Runtime, psp: BookPsp) -> None:
+    story = await Story.begin(rt, psp)
+    psp.script.append("not_sent")
+    made = await story.charge()
+    job = await killed(rt, made.id, "payments.charge", first_sent_at=None)
+    assert (await verdict(rt, job.id)).title.startswith("Nothing reached the PSP.")

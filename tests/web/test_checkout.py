@@ -135,9 +135,101 @@ async def test_every_state_says_whether_the_customer_was_charged(
     for address in (path, f"{path}/return"):
         page = await client.get(address)
         assert page.status_code == 200
-        if status != "processing" or address.endswith("/return"):
-            assert words in one_line(page)
+        assert words in one_line(page)
+        assert ("not been charged" in one_line(page)) == ("not been charged" in words)
         assert ("refresh" in page.headers) == (status in {"processing", "requires_capture"})
+
+
+async def set_attempt(rt: Runtime, payment_id: str, **values: Any) -> None:
+    async with rt.sessions.begin() as session:
+        await session.execute(
+            update(Attempt).where(Attempt.payment_id == payment_id).values(**values)
+        )
+
+
+async def set_payment(rt: Runtime, payment_id: str, **values: Any) -> None:
+    async with rt.sessions.begin() as session:
+        await session.execute(update(Payment).where(Payment.id == payment_id).values(**values))
+
+
+@pytest.mark.parametrize(
+    ("reason", "attempt"),
+    [
+        (None, {"state": "sent"}),  # The PSP decides later.
+        (None, {"state": "succeeded"}),  # A capture runs, or follows an approval.
+        ("outcome_unknown", {"state": "succeeded"}),
+        ("held_for_operator", {"state": "succeeded"}),
+        ("held_for_review", {"state": "needs_review", "code": "mismatch"}),
+        ("canceling", {"state": "open"}),
+        ("canceling", {"state": "unknown", "page_url": None, "session_reference": None}),
+    ],
+)
+async def test_whoever_may_have_been_charged_is_never_told_the_opposite(
+    api: Api, client: Any, rt: Runtime, reason: str | None, attempt: dict[str, Any]
+) -> None:
+    """The link of the shop's mail, opened once more after the customer has paid."""
+    made, path = await hosted(api)
+    await api.runner.drain()
+    await set_attempt(rt, made["id"], **attempt)
+    await set_payment(rt, made["id"], status="processing", status_reason=reason)
+    for address in (path, f"{path}/return"):
+        for headers in ({}, {"HX-Request": "true"}):
+            page = await client.get(address, headers=headers)
+            assert page.status_code == 200
+            assert "Do not pay again." in one_line(page)
+            assert "not been charged" not in one_line(page)
+            assert "payment page" not in one_line(page)
+
+
+async def test_a_page_that_is_still_being_made_after_a_refusal_is_surely_unpaid(
+    api: Api, client: Any, rt: Runtime, psp: BookPsp
+) -> None:
+    """The PSP refused to make it, so nobody has ever had a page to pay on."""
+    psp.script.append("rejected")
+    made, path = await hosted(api)
+    await api.runner.drain()
+    seen = (await api.get(f"/v1/payments/{made['id']}")).json()
+    assert (seen["status"], seen["status_reason"]) == ("processing", "held_for_operator")
+    page = await client.get(path)
+    assert "Taking you to the payment page" in page.text
+    assert "You have not been charged." in one_line(page)
+
+
+@pytest.mark.parametrize("status", ["failed", "canceled", "expired"])
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        {"state": "succeeded", "code": "unexpected"},
+        {"state": "closed", "code": "refunded_at_psp"},
+        {"state": "needs_review", "code": "mismatch"},
+    ],
+    ids=lambda attempt: attempt["code"],
+)
+async def test_money_that_came_for_a_payment_without_any_is_told_to_the_customer(
+    api: Api, client: Any, rt: Runtime, status: str, attempt: dict[str, Any]
+) -> None:
+    made, path = await hosted(api)
+    await api.runner.drain()
+    await set_attempt(rt, made["id"], **attempt)
+    await set_payment(rt, made["id"], status=status)
+    for address in (path, f"{path}/return"):
+        page = one_line(await client.get(address))
+        assert "A payment arrived that did not fit; it goes back to you." in page
+        assert "not been charged" not in page
+
+
+async def test_a_second_payment_is_told_beside_the_first(
+    api: Api, client: Any, rt: Runtime
+) -> None:
+    made, path = await hosted(api)
+    await api.runner.drain()
+    await set_attempt(rt, made["id"], state="succeeded", code="unexpected")
+    for status, first in (("succeeded", "has your payment."), ("requires_capture", "is held for")):
+        await set_payment(rt, made["id"], status=status)
+        page = one_line(await client.get(path))
+        assert first in page
+        assert "Another payment arrived that did not fit; it goes back to you." in page
+        assert "charged once" not in page
 
 
 async def test_a_wrong_token_opens_nothing(api: Api, client: Any, charlie: Api) -> None:

@@ -24,7 +24,7 @@ from tests.support.gates import OpenGates
 from tests.support.invariants import check_invariants
 from tests.support.psp import BookPsp
 from tests.support.runtime import Clock
-from tests.web.api.shop import Api
+from tests.web.api.shop import Api, problem
 from web.limits import Limiter
 
 PATH = "/v1/payments"
@@ -85,6 +85,9 @@ async def test_a_commit_of_unknown_outcome_is_read_by_its_key(
     cutting.cut_at(1, done=done)
     first = await api.post(PATH, BODY, key="k")
     assert first.status_code in {500, 503}, first.text
+    if first.status_code == 503:
+        told = problem(first, 503, "database_unavailable")["detail"]
+        assert told == "It may or may not have happened: repeat it with the same Idempotency-Key."
     second = await api.post(PATH, BODY, key="k")
     assert second.status_code == 201
     kept = done or not rt.sessions.sqlite  # On PostgreSQL accepting is one statement: no commit.

@@ -101,7 +101,7 @@ def codes() -> list[Code]:
     """Return every code that the API may answer with, by status, then by name."""
     found: dict[str, Code] = {}
     for kind in _kinds(Problem):
-        text = (kind.__doc__ or "").strip().split("\n\n")[0].replace("\n    ", " ")
+        text = " ".join((kind.__doc__ or "").split())
         found.setdefault(
             kind.code, Code(code=kind.code, status=kind.status, title=kind.title, text=text)
         )

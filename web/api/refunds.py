@@ -22,6 +22,7 @@ from web.api.idempotent import Claim
 from web.api.operation import Operation
 from web.api.payment_inputs import lower
 from web.deps import ApiRequest, path_id, read_query, runtime, utc
+from web.looking import look_soon
 
 
 class CreateRefund(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -117,7 +118,10 @@ async def create_refund(request: ApiRequest, data: JSONBody[CreateRefund]) -> Re
     ).opt(),
 )
 async def get_refund(request: ApiRequest, refund_id: FromPath[str]) -> Response[bytes]:
-    """Return a refund."""
+    """Return a refund.
+
+    Reading one whose outcome is unknown brings the next look at the PSP forward.
+    """
     identity = identity_of(request)
     async with runtime(request).sessions.read() as session:
         shape = await queries.get_refund(
@@ -126,6 +130,14 @@ async def get_refund(request: ApiRequest, refund_id: FromPath[str]) -> Response[
             livemode=identity.livemode,
             refund_id=path_id(refund_id, "re"),
         )
+        unknown = shape.status == "pending" and await queries.is_uncertain(
+            session,
+            merchant_id=identity.merchant_id,
+            livemode=identity.livemode,
+            refund_id=shape.id,
+        )
+    if unknown:
+        await look_soon(request, shape.payment)
     return shaped(shape)
 
 

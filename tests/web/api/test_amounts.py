@@ -118,6 +118,28 @@ async def test_reading_what_is_being_canceled_brings_the_next_look_forward(
     await check_invariants(rt)
 
 
+async def test_reading_or_making_a_refund_brings_the_look_at_an_unknown_one_forward(
+    api: Api, psp: BookPsp, rt: Runtime
+) -> None:
+    paid = await api.create(5_000, payment_method="pm_card_visa")
+    await api.runner.drain()
+    psp.script.append("lost")
+    first = (await api.post("/v1/refunds", {"payment": paid["id"], "amount": 1_000})).json()
+    await api.runner.drain()
+    await api.runner.drain()
+    assert not _looks(psp)  # The first is due in a few seconds.
+    psp.looks.append("lost")
+    await api.get(f"/v1/refunds/{first['id']}")
+    await api.runner.drain()
+    assert _looks(psp) == 1  # Which nobody answered.
+    second = await api.post("/v1/refunds", {"payment": paid["id"], "amount": 1_000})
+    await api.runner.drain()
+    assert _looks(psp) == 2
+    for refund_id in (first["id"], second.json()["id"]):
+        assert (await api.get(f"/v1/refunds/{refund_id}")).json()["status"] == "succeeded"
+    await check_invariants(rt)
+
+
 async def test_a_refusal_is_told_also_when_the_look_cannot_be_hurried(
     api: Api, rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -163,6 +163,15 @@ async def test_each_page_says_which_one_it_is(api: Api) -> None:
     assert {f'id="status-{one.status}"' in errors for one in codes()} == {True}
 
 
+def test_no_503_of_a_lost_database_says_that_nothing_happened() -> None:
+    """F40: the commit may stand; only what is shed before any work says that nothing was done."""
+    texts = {one.code: one.text for one in codes() if one.status == 503}
+    assert not [text for text in texts.values() if "nothing was stored" in text]
+    for code in ("database_unavailable", "overloaded"):
+        assert "may or may not have happened" in texts[code]
+        assert "with the same `Idempotency-Key`" in texts[code]
+
+
 def test_the_verification_shown_verifies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COUNTERFOIL_WEBHOOK_SECRET", SECRET)
     program: dict[str, Any] = {}

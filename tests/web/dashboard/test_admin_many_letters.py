@@ -35,7 +35,7 @@ async def test_many_are_previewed_then_retried_and_what_changed_is_left(
     page = await ada.get(choose(await ada.get(BASE), ids))
     assert "Retry 4 dead letters: 3 will run, 1 is left out" in page.words
     assert "70.00 EUR" in page.words
-    assert "Ledger lines 6" in page.words
+    assert "Ledger lines 9" in page.words
     assert await dead(rt) == 4
     wrong = await ada.submit(page, "/retry", why="why")
     assert wrong.status == 422

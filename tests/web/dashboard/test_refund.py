@@ -12,6 +12,7 @@ from app.payments.models import Refund
 from app.runtime import Runtime
 from tests.support.runtime import Clock
 from tests.web.dashboard.money import Shop
+from tests.web.test_faults import Cutting
 
 
 async def refunds(rt: Runtime) -> list[Refund]:
@@ -55,6 +56,32 @@ async def test_pressing_twice_refunds_once(shop: Shop, rt: Runtime) -> None:
         assert {answer.status for answer in answers} == {303}
         assert (await browser.submit(page, "/refund", part="full")).status == 303
     assert [one.amount for one in await refunds(rt)] == [12_840]
+
+
+async def test_a_refund_whose_commit_was_lost_is_not_said_to_have_failed(
+    shop: Shop, rt: Runtime
+) -> None:
+    """F40: whoever believed that and opened a fresh form would refund a part twice."""
+    payment = await shop.paid(12_840)
+    calm = rt.sessions
+    async with shop.browser() as browser:
+        page = await browser.get(shop.of(payment, "refund"))
+        kept = 0
+        for n in range(1, 9):
+            rt.sessions = cutting = Cutting(calm)
+            cutting.cut_at(n, done=True)
+            answer = await browser.submit(page, "/refund", part="part", amount="40.00")
+            rt.sessions = calm
+            if cutting.left > 0:
+                break  # The way has no further commit.
+            assert answer.status == 503
+            assert "Look whether it happened before you try again." in answer.words
+            assert "Nothing was" not in answer.words
+            kept = len(await refunds(rt))
+        assert kept == 1
+        shown = await browser.submit(page, "/refund", part="part", amount="40.00")
+        assert shown.status == 303
+    assert [one.amount for one in await refunds(rt)] == [4_000]
 
 
 @pytest.mark.parametrize(
