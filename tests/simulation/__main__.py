@@ -18,7 +18,7 @@ def _tell(ended: Ended, wanted: argparse.Namespace) -> None:
     _say(f"\nseed {ended.seed}: {len(ended.violations)} violations")
     for violation in ended.violations:
         _say(f"  {violation}")
-    again = f"python -m tests.simulation --seed {ended.seed} --story"
+    again = f".venv/bin/python -m tests.simulation --seed {ended.seed} --story"
     if wanted.payments != history.PAYMENTS:
         again += f" --payments {wanted.payments}"
     if wanted.database != "sqlite":
@@ -26,8 +26,9 @@ def _tell(ended: Ended, wanted: argparse.Namespace) -> None:
     _say(f"  replay: {again}")
 
 
-def _story(ended: Ended) -> None:
-    for at, who, what in ended.story:
+def tell_story(story: list[tuple[float, str, str]]) -> None:
+    """Write a line for each thing that happened."""
+    for at, who, what in story:
         day, rest = divmod(at, 86_400)
         hours, rest = divmod(rest, 3600)
         minutes, seconds = divmod(rest, 60)
@@ -68,7 +69,7 @@ def main(arguments: list[str]) -> int:
         faults += ended.faults
         violations += len(ended.violations)
         if wanted.story:
-            _story(ended)
+            tell_story(ended.story)
         if ended.violations:
             failed += 1
             _tell(ended, wanted)

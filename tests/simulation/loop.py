@@ -57,7 +57,8 @@ class Loop(asyncio.AbstractEventLoop):
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._running = False
         self.steps = 0
-        self.watch: Callable[[Owner, asyncio.Handle], None] | None = None
+        # Is told of each callback before it runs; True: not yet.
+        self.watch: Callable[[Owner, asyncio.Handle], bool] | None = None
         self.errors: list[str] = []
         self.tasks: dict[asyncio.Task[Any], None] = {}  # A dict keeps the order.
 
@@ -150,7 +151,9 @@ class Loop(asyncio.AbstractEventLoop):
             return
         self.steps += 1
         if owner is not None and self.watch is not None:
-            self.watch(owner, handle)
+            if self.watch(owner, handle):
+                self._ready.append(handle)
+                return
             if not owner.alive:
                 owner.hold(handle)
                 return

@@ -1,6 +1,7 @@
 """What the PSP's request log and our append-only tables must show."""
 
 from collections import defaultdict
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from app.db import from_micros
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 _AMBIGUOUS = {None, "unknown"}
+_NO_WORD = {"busy", "rejected", "not_sent"}
+_ARRIVES_WITHIN = timedelta(minutes=5)
 
 
 def no_blind_retry(world: "World") -> None:
@@ -36,19 +39,30 @@ def no_blind_retry(world: "World") -> None:
 
 def _one_attempt_at_a_time(world: "World") -> None:
     """Look for a mutation while another attempt for the same effect is an open question."""
-    open_questions: dict[tuple[str, str], str] = {}
+    refunds = dict(world.rows("SELECT id, refund_id FROM attempts WHERE refund_id IS NOT NULL"))
+    open_questions: dict[tuple[str, str], Logged] = {}
     for line in world.book.log:
-        if line.kind == "refund":
-            continue
         effect = "pay" if line.kind in {"charge", "checkout"} else line.kind
-        place = line.payment_id, effect
+        place = refunds.get(line.attempt_id, line.payment_id), effect
         other = open_questions.get(place)
-        if line.key is not None and other is not None and other != line.attempt_id:
-            world.broken("I9", f"{line.attempt_id} was sent while {other} was unknown")
+        ours = other is not None and other.attempt_id == line.attempt_id
+        if line.key is not None and other is not None and not ours:
+            world.broken("I9", f"{line.attempt_id} was sent while {other.attempt_id} was unknown")
         if line.key is not None and line.answered in _AMBIGUOUS:
-            open_questions[place] = line.attempt_id
-        elif line.answered not in _AMBIGUOUS and other == line.attempt_id:
-            open_questions.pop(place, None)
+            open_questions[place] = line
+        elif other is not None and ours and _settles(line, other):
+            del open_questions[place]
+
+
+def _settles(line: Logged, question: Logged) -> bool:
+    """Tell whether an answer says what became of a request that nobody answered.
+
+    What refuses a second try (`busy`, `rejected`, `not_sent`) says nothing of the first one; what
+    is not to be seen may still arrive for some minutes.
+    """
+    if line.answered in {"not_found", "next"}:
+        return line.at - question.at >= _ARRIVES_WITHIN
+    return line.answered not in _AMBIGUOUS | _NO_WORD
 
 
 def reserved_before_sent(world: "World") -> None:

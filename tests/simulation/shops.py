@@ -205,10 +205,11 @@ class Sale:
         )
         asked = []
         for number, part in enumerate(parts):
-            sent: dict[str, Any] = {"payment": self.id}
+            key = self.key(f"refund-{number}")
+            sent: dict[str, Any] = {"payment": self.id, "metadata": {"key": key}}
             if part is not None:
                 sent["amount"] = max(1, int(self.amount * part))
-            asked.append(self.shop.ask("/v1/refunds", sent, self.key(f"refund-{number}")))
+            asked.append(self.shop.ask("/v1/refunds", sent, key))
         await asyncio.gather(*asked)
 
     async def _stranger(self) -> None:

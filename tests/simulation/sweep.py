@@ -15,7 +15,7 @@ from itertools import product
 from typing import Any
 
 from tests.simulation import checker
-from tests.simulation.__main__ import _say
+from tests.simulation.__main__ import _say, tell_story
 from tests.simulation.failing import Place, waits_at
 from tests.simulation.history import History
 from tests.simulation.loop import Owner
@@ -25,6 +25,7 @@ from tests.simulation.shops import Shop
 
 KINDS = ("crash", "cancel", "fail")
 _MOST = 3000
+_PATIENCE = 200  # Steps of others. Some tasks of a worker are not cut off, but end by themselves.
 
 
 class Cut(History):
@@ -40,6 +41,9 @@ class Cut(History):
         self.points = 0
         self.first: dict[Place, int] = {}  # When the flow came to each place; found with nth 0.
         self.was_cut = False
+        self.world.graces = (0.0,)  # Or most of what is cut would be done before that.
+        self._held: asyncio.Handle | None = None
+        self._patience = _PATIENCE
 
     def arm(self) -> None:
         """Begin to count, from here on."""
@@ -48,18 +52,21 @@ class Cut(History):
         else:
             self.world.loop.watch = self._step
 
-    def _step(self, owner: Owner, handle: asyncio.Handle) -> None:
-        if not isinstance(owner, Process) or owner.kind != self.where or self.was_cut:
-            return
+    def _step(self, owner: Owner, handle: asyncio.Handle) -> bool:
+        """Cut at the nth step; tell whether a step is to wait."""
         task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined] # Its own.
-        if not isinstance(task, asyncio.Task):
-            return
+        if not isinstance(task, asyncio.Task) or not isinstance(owner, Process):
+            return False
+        if self.was_cut:
+            return handle is self._held and self._waits(task)
+        if owner.kind != self.where:
+            return False
         self.points += 1
         if self.nth == 0:
             place = waits_at(task, self.world.done.get(task, ()))
             self.first.setdefault(place, self.points)
         if self.points != self.nth:
-            return
+            return False
         self.was_cut = True
         self.world.note("sweep", f"{self.kind} at step {self.nth}: {task.get_name()}")
         if self.kind == "crash":
@@ -67,7 +74,16 @@ class Cut(History):
         elif owner.kind == "api":
             task.cancel()
         else:
+            # The step waits until the worker, which was told to end, has come to cut it off: else
+            # the cut would fall on some later await.
             owner.stop_soon()
+            self._held = handle
+            return True
+        return False
+
+    def _waits(self, task: asyncio.Task[Any]) -> bool:
+        self._patience -= 1
+        return not task.cancelling() and self._patience > 0
 
     async def _play(self) -> None:
         world = self.world
@@ -115,6 +131,14 @@ async def _sale(cut: Cut, shop: Shop, *, manual: bool = False) -> str:
     return str(answer.body["id"])
 
 
+async def _come_true(seen: Callable[[], bool]) -> None:
+    for _ in range(100_000):
+        if seen():
+            return
+        await asyncio.sleep(0.001)
+    raise RuntimeError("it never came true")
+
+
 async def charge(cut: Cut, shop: Shop) -> None:
     """Accept and charge; the PSP's event comes in, messages go out."""
     cut.arm()
@@ -137,7 +161,8 @@ async def refund(cut: Cut, shop: Shop) -> None:
     await cut.until(shop, payment_id, "succeeded")
     await asyncio.sleep(10)
     cut.arm()
-    await shop.ask("/v1/refunds", {"payment": payment_id, "amount": 4000}, "sweep-refund")
+    sent = {"payment": payment_id, "amount": 4000, "metadata": {"key": "sweep-refund"}}
+    await shop.ask("/v1/refunds", sent, "sweep-refund")
 
 
 async def janitor(cut: Cut, shop: Shop) -> None:
@@ -150,6 +175,23 @@ async def janitor(cut: Cut, shop: Shop) -> None:
     rates.clear()
     cut.arm()
     await cut.until(shop, payment_id, "succeeded")
+
+
+async def close(cut: Cut, shop: Shop) -> None:
+    """Cancel a charge whose second step was lost: what the first one made is closed."""
+    book, faults = cut.world.book, cut.world.faults
+    payment_id = await _sale(cut, shop)
+    await _come_true(lambda: bool(book.intents))
+    faults.rates["psp.lost_before"] = 1.0
+    faults.active = True
+    await _come_true(lambda: any(one.step == "confirm" and one.answered for one in book.log))
+    faults.rates.clear()
+    cut.arm()
+    await shop.ask(f"/v1/payments/{payment_id}/cancel", {}, "sweep-cancel")
+    await cut.until(shop, payment_id, "canceled", "succeeded")
+    # Where the cancel was cut, the janitor may have been faster and sent the charge again.
+    if cut.nth == 0 and not any(line.step == "close" for line in book.log):
+        raise RuntimeError("nothing was closed")
 
 
 async def letter(cut: Cut, shop: Shop) -> None:
@@ -165,7 +207,7 @@ async def letter(cut: Cut, shop: Shop) -> None:
 
 
 FLOWS: dict[str, Callable[[Cut, Shop], Coroutine[Any, Any, None]]] = {
-    made.__name__: made for made in (charge, capture, refund, janitor, letter)
+    made.__name__: made for made in (charge, capture, refund, janitor, close, letter)
 }
 
 
@@ -206,6 +248,17 @@ def _sweep(part: tuple[str, str, str], **how: Any) -> tuple[int, list[str]]:
     return sweep(*part, **how)
 
 
+def _alone(point: str, database: str) -> int:
+    """Cut at one point and tell everything that happened; 1 when an invariant does not hold."""
+    flow, kind, where, nth = point.split(":")
+    one = Cut(flow, kind, where, int(nth), database=database)
+    violations = one.run()
+    tell_story(one.world.story)
+    for violation in violations:
+        _say(violation)
+    return 1 if violations else 0
+
+
 def main(arguments: list[str]) -> int:
     """Sweep; 1 when an invariant does not hold."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.sweep", description=__doc__)
@@ -215,8 +268,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--again", action="store_true", help="each time, not only the first")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--database", choices=sorted(STORES), default="sqlite")
+    parser.add_argument("--point", metavar="FLOW:KIND:WHERE:N", help="one alone, with its story")
     wanted = parser.parse_args(arguments)
     quiet()
+    if wanted.point is not None:
+        return _alone(wanted.point, wanted.database)
     began, points, failed = time.monotonic(), 0, 0
     parts = list(product(wanted.flows.split(","), wanted.kinds.split(","), ("api", "worker")))
     how = {"every": wanted.every, "again": wanted.again, "database": wanted.database}
@@ -227,7 +283,10 @@ def main(arguments: list[str]) -> int:
             failed += len({line.partition(": ")[0] for line in bad})
             _say(f"  {flow:<8} {kind:<7} {where:<7} {count:>5} points, {len(bad)} violations")
             for line in bad[:5]:
-                _say(f"    {line}")
+                point, _, violation = line.partition(": ")
+                again = f"--point {point.replace(' ', ':')} --database {wanted.database}"
+                _say(f"    {violation}")
+                _say(f"      replay: .venv/bin/python -m tests.simulation.sweep {again}")
     _say(f"{points} points in {time.monotonic() - began:.0f} s")
     _say(f"{points - failed} passed, {failed} failed")
     return 1 if failed else 0

@@ -47,7 +47,7 @@ class Worker(Process):
         stop = asyncio.create_task(self._stop.wait(), name="stop")
         await asyncio.wait({run, timed, stop}, return_when=asyncio.FIRST_COMPLETED)
         died = [task for task in (run, timed) if task.done()]
-        await self.runner.stop(world.random.choice((0.0, 0.0, 2.0)))
+        await self.runner.stop(world.random.choice(world.graces))
         timed.cancel()
         stop.cancel()
         await asyncio.gather(run, timed, return_exceptions=True)

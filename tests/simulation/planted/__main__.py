@@ -15,6 +15,37 @@ from tests.simulation.sqlite_store import SqliteStore
 
 SEEDS = Path(__file__).with_name("seeds.json")
 PLANTS = BUGS | ON_POSTGRES
+# What must see each bug. That a history breaks in some other way is no proof of it.
+RULES = {
+    "acknowledged_before_commit": {"I7", "I10"},
+    "cancel_while_unknown": {"I3", "I6", "I8"},
+    "cancelled_is_failed": {"I3", "I4", "I6", "I8"},
+    "error_500_is_failed": {"I3", "I4", "I6", "I8"},
+    "event_is_believed": {"I3", "I6", "I8"},
+    "events_not_deduplicated": {"I12"},
+    "fee_loses_a_cent": {"I1", "I2", "I4"},
+    "gone_for_good": {"I3"},
+    "held_is_taken": {"I10"},
+    "janitor_off": {"I16", "I21"},
+    "key_not_scoped": {"I7", "I8", "I13"},
+    "new_key_each_time": {"I4", "I9"},
+    "no_fence": {"I2", "I4", "I6", "F19"},
+    "no_jitter": {"F19"},
+    "one_miss_is_proof": {"I3", "I4", "I6", "I9"},
+    "outbox_outside": {"I10", "I21"},
+    "payment_not_locked": {"I2", "I3", "I4", "I6", "I10"},
+    "people_are_believed": {"I3"},
+    "plain_begin": {"I19"},
+    "poison_for_ever": {"I10", "I21"},
+    "refunds_not_locked": {"I5"},
+    "replay_not_idempotent": {"I3", "I4", "I5", "I9", "I10"},
+    "reserve_not_released": {"I4"},
+    "sent_before_reserved": {"I14"},
+    "stale_balance": {"I1", "I2"},
+    "sweeper_off": {"I21"},
+    "tenant_missing": {"I13"},
+    "timeout_is_failed": {"I3", "I4", "I6", "I8"},
+}
 WITHIN = 200
 PAYMENTS = 10
 
@@ -30,10 +61,9 @@ def caught(name: str, first: int | None, within: int) -> tuple[int, str] | None:
     for seed in seeds:
         with plant():
             ended = history.play(seed, payments=PAYMENTS, make_store=store)
-        if not ended.violations:
-            continue
-        if not history.play(seed, payments=PAYMENTS, make_store=store).violations:
-            return seed, ended.violations[0]
+        seen = [line for line in ended.violations if line.partition(":")[0] in RULES[name]]
+        if seen and not history.play(seed, payments=PAYMENTS, make_store=store).violations:
+            return seed, seen[0]
     return None
 
 
