@@ -273,9 +273,11 @@ def events_are_exact(world: "World") -> None:
     for event_id in sorted(world.post.taken - set(stored)):
         world.broken("I10", f"{event_id} was answered 200 and is not stored")
     query = "SELECT id, psp_event_id, state FROM psp_events WHERE state IN ('received', 'parked')"
-    dead = [str(row[0]) for row in world.rows("SELECT args FROM jobs WHERE state = 'dead'")]
+    # A person has it, or it is about a refund made by hand that finds no room beside one of ours.
+    waits = "state = 'dead' OR state = 'due' AND reason LIKE '%finds no room%'"
+    jobs = [str(row[0]) for row in world.rows(f"SELECT args FROM jobs WHERE {waits}")]
     for name, event_id, state in world.rows(query):
-        if not any(name in args for args in dead) and not world.waits_for_room():
+        if not any(name in args for args in jobs):
             world.broken("I10", f"{event_id} is {state} at the end")
 
 

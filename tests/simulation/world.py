@@ -120,11 +120,8 @@ class World:
         self.book.emit = self.post.emit
         self.api = Api(self)
         self.workers = workers
-        self.graces: tuple[float, ...] = (
-            0.0,
-            0.0,
-            2.0,
-        )  # Seconds that a worker gives its jobs when it is stopped.
+        # Seconds that a worker gives its jobs when it is told to end.
+        self.graces: tuple[float, ...] = (0.0, 0.0, 2.0)
         self.apis = apis
         self.processes: list[Process] = []
         self.shops: list[Shop] = []
