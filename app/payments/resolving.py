@@ -156,10 +156,8 @@ async def _no_effect_so_far(
     if attempt.code == "rejected":
         # It was refused, and the look-up shows that nothing came of it: conclusive, once nothing
         # that was sent before can arrive any more.
-        seconds = await attempts.may_arrive(change, attempt)
-        if seconds:
-            attempt.next_check_at = change.now + timedelta(seconds=seconds)
-            return None, Ruling("look", "An earlier request may still arrive.", seconds)
+        if waits := await _on_its_way(change, attempt):
+            return None, waits
         if attempt.kind == "checkout":
             return None, await _page_anew(change, attempt, result)
         return None, await outcomes.refused(change, attempt, result)
@@ -189,9 +187,20 @@ async def _no_effect_so_far(
     return await attempts.send(change, attempt, again, replay=True), DONE
 
 
+async def _on_its_way(change: Change, attempt: Attempt) -> Ruling | None:
+    """Return that a look is to wait while a request without an answer may arrive; else None."""
+    seconds = await attempts.may_arrive(change, attempt)
+    if not seconds:
+        return None
+    attempt.next_check_at = change.now + timedelta(seconds=seconds)
+    return Ruling("look", "An earlier request may still arrive.", seconds)
+
+
 async def _too_late(change: Change, attempt: Attempt, result: Result) -> Ruling:
     """Go on where the key is too old to be sent again: never a blind resend."""
     if attempt.kind in _WORK and result.cls == "next":
+        if waits := await _on_its_way(change, attempt):
+            return waits
         # The object itself shows, a day later, that it had no effect: a new attempt may be made.
         args = {"payment_id": attempt.payment_id}
         if attempt.kind == "capture":

@@ -173,6 +173,31 @@ async def test_a_capture_or_cancel_that_had_no_effect_for_a_day_is_asked_for_ane
     await story.end()
 
 
+@pytest.mark.parametrize("ask", ["capture", "cancel"])
+async def test_nothing_is_asked_for_anew_while_the_last_try_may_still_arrive(
+    rt: Runtime, psp: BookPsp, clock: Clock, ask: str
+) -> None:
+    """Its key grew too old a moment after it was sent for the last time."""
+    story = await Story.begin(rt, psp)
+    held = await story.charge(capture_method="manual")
+    await getattr(story, ask)(held.id)
+    psp.script.extend(["never", "never"])
+    await story.work()
+    clock.forward(hours=22, minutes=58)
+    await story.hurry()
+    clock.forward(minutes=3)
+    await story.hurry()
+    assert len(_sent(psp, ask)) == 2
+    assert len(set(_sent(psp, ask))) == 1
+    clock.forward(minutes=3)
+    for _ in range(2):
+        await story.hurry()
+    ended = await story.get(held.id)
+    assert ended.status == {"capture": "succeeded", "cancel": "canceled"}[ask]
+    assert len(set(_sent(psp, ask))) == 2
+    await story.end()
+
+
 async def test_a_refused_capture_waits_for_a_person_after_one_look(
     rt: Runtime, psp: BookPsp
 ) -> None:
