@@ -22,3 +22,4 @@ def test_the_record_has_each_title() -> None:
     assert "# Histories that were played" in lines
     assert "## Outages" in lines
     assert "## Kills" in lines
+    assert "## Planted bugs" in lines

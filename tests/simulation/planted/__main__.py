@@ -2,10 +2,11 @@
 
 import argparse
 import json
+import time
 from pathlib import Path
 
 from app.cli.postgres import why_missing
-from tests.simulation import history
+from tests.simulation import history, record
 from tests.simulation.__main__ import _say
 from tests.simulation.many import program, quiet
 from tests.simulation.planted.bugs import BUGS
@@ -72,12 +73,14 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.planted", description=__doc__)
     parser.add_argument("--only", help="names, with commas between")
     parser.add_argument("--within", type=int, default=WITHIN, help="how many seeds to try")
-    parser.add_argument("--record", action="store_true", help="keep the seeds that caught")
+    parser.add_argument(
+        "--record", action="store_true", help="keep the seeds that caught, and add a row"
+    )
     wanted = parser.parse_args(arguments)
     quiet()
     known: dict[str, int] = json.loads(SEEDS.read_text()) if SEEDS.exists() else {}
     names = wanted.only.split(",") if wanted.only else list(PLANTS)
-    missed = left_out = 0
+    began, missed, left_out = time.monotonic(), 0, 0
     for name in names:
         if name in ON_POSTGRES and (missing := why_missing()) is not None:
             left_out += 1
@@ -92,7 +95,12 @@ def main(arguments: list[str]) -> int:
         known[name] = found[0]
         if wanted.record:
             SEEDS.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
-    _say(f"{len(names) - missed - left_out} passed, {missed} failed")
+    seen = len(names) - missed - left_out
+    if wanted.record:
+        command = f"`python -m tests.simulation.planted {' '.join(arguments)}`"
+        seconds = f"{time.monotonic() - began:.0f} s"
+        record.add("## Planted bugs", command, seen, len(names), seconds)
+    _say(f"{seen} passed, {missed} failed")
     return 1 if missed else 0
 
 
