@@ -4,6 +4,7 @@ What the PSP shows counts whether it agrees or not: it is booked as any answer i
 """
 
 from contextlib import suppress
+from datetime import datetime
 
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -78,7 +79,9 @@ async def settle(rt: Runtime, job: Claim) -> None:
             return False
         else:
             review.looked_at = rt.clock()
-            finding = await _compare(change, review, attempt, result, refunds)
+            finding = await _compare(
+                change, review, attempt, result, refunds, asked_at=asked.step.noted_at
+            )
             review.finding = finding.words[:500]
             await _follow(change, review, attempt, result, finding)
             if await _gone_back(change, review, refunds):
@@ -147,6 +150,8 @@ async def _compare(
     attempt: Attempt,
     result: Result,
     refunds: list[RefundSeen] | Result,
+    *,
+    asked_at: datetime,
 ) -> Finding:
     named = review.evidence or ""
     if review.decision == "happened":
@@ -165,7 +170,9 @@ async def _compare(
         return of_otherwise(attempt, other, named=named)
     window = change.rt.psp(attempt.connection_id).key_window
     ends = (attempt.first_sent_at or attempt.created_at) + window
-    return of_did_not_happen(result, now=change.now, key_ends=ends)
+    if until := await attempts.may_arrive(change, attempt):
+        ends = max(ends, until)
+    return of_did_not_happen(result, now=asked_at, key_ends=ends)
 
 
 async def _other(

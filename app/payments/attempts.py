@@ -40,7 +40,7 @@ class Step(msgspec.Struct, kw_only=True):
     request: Request
     retry: bool = False  # It went out before, so it counts against the budget of retries.
     before: str | None = None  # The attempt's last step before this one.
-    noted_at: datetime | None = None  # The attempt's `updated_at` as this step left it.
+    noted_at: datetime  # A request leaves it as the attempt's `updated_at`, too.
 
     @property
     def operation(self) -> str:
@@ -151,7 +151,7 @@ async def send(change: Change, attempt: Attempt, step: str, *, replay: bool = Fa
     request = request_of(change, attempt)
     key = f"{request.installation}:{attempt.id}:{step}"
     before, retry = attempt.step, sent_before(attempt, step)
-    attempt.state = "unknown" if replay else "sent"
+    attempt.state = "unknown" if replay or attempt.state == "unknown" else "sent"  # Still open.
     attempt.step = step
     attempt.first_sent_at = attempt.first_sent_at or change.now
     # Should this worker die, the janitor's sweep takes the attempt up from here.
@@ -160,7 +160,7 @@ async def send(change: Change, attempt: Attempt, step: str, *, replay: bool = Fa
     kind = "replay" if replay else "request"
     reference = attempt.psp_reference or request.psp_reference
     noted = _call(change, attempt, request, kind=kind, step=step, key=key, reference=reference)
-    noted.retry, noted.before, noted.noted_at = retry, before, change.now
+    noted.retry, noted.before = retry, before
     return noted
 
 
@@ -220,10 +220,10 @@ async def in_flight(session: AsyncSession, attempt: Attempt, *, now: datetime) -
     return (await session.scalar(query.limit(1))) is not None
 
 
-async def may_arrive(change: Change, attempt: Attempt) -> float:
-    """Return for how many seconds more an earlier request of an attempt may reach the PSP.
+async def may_arrive(change: Change, attempt: Attempt) -> datetime | None:
+    """Return until when an earlier request of an attempt may reach the PSP; None: there is none.
 
-    Its answer was lost, and a refusal of a later one says nothing about it. 0: for none.
+    Its answer was lost, and a refusal of a later one says nothing about it.
     """
     query = select(func.max(PspCall.started_at)).where(
         PspCall.attempt_id == attempt.id,
@@ -231,7 +231,7 @@ async def may_arrive(change: Change, attempt: Attempt) -> float:
         or_(PspCall.outcome.is_(None), PspCall.outcome == "unknown"),
     )
     last = await change.session.scalar(query)
-    return max(0.0, (last + _MAY_ARRIVE - change.now).total_seconds()) if last else 0.0
+    return last + _MAY_ARRIVE if last else None
 
 
 async def missed_before(change: Change, attempt: Attempt, *, after: datetime) -> bool:
@@ -305,6 +305,7 @@ def _call(
         key=key,
         reference=reference,
         request=request,
+        noted_at=change.now,
     )
 
 

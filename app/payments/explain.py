@@ -13,6 +13,7 @@ from app.risk.models import RiskCheck
 
 _GOES_BACK = "None of it came to your wallet; it goes back to the customer."
 _TOOK_OTHERWISE = f"The PSP took something else than was asked for. {_GOES_BACK}"
+_CAME_OTHERWISE = f"The PSP has something else than was asked for. {_GOES_BACK}"
 _FURTHER = f"A further payment came that did not fit. {_GOES_BACK}"
 # How a payment has ended without money, where money came that is not its own.
 _ENDED = {
@@ -93,10 +94,11 @@ def explain(facts: Facts) -> Explanation:
 
 
 def _paid_after(facts: Facts) -> Explanation:
-    payment = facts.payment
+    payment, codes = facts.payment, {row.code for row in facts.attempts}
     again = _AGAIN if payment.status != "canceled" else ""
-    if not any(row.code == UNEXPECTED for row in facts.attempts):
-        return Explanation(why=_TOOK_OTHERWISE, can=again)
+    if UNEXPECTED not in codes:
+        taken = RETURNED in {payment.failure_code, *codes}  # Else it may be held only.
+        return Explanation(why=_TOOK_OTHERWISE if taken else _CAME_OTHERWISE, can=again)
     why = f"{_ENDED[payment.status]}, but money came for it all the same. {_GOES_BACK}"
     return Explanation(why=why, can=again)
 

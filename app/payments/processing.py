@@ -14,16 +14,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import jobs
 from app.jobs import Bury, Claim, Job, NotNow, Postpone
 from app.logging import redact
-from app.payments import attempts, checking, outcomes, wanted
+from app.payments import attempts, checking, outcomes, reviving, wanted
 from app.payments.attempts import Step
 from app.payments.change import Change, attempts_of, lock
 from app.payments.checking import CHECKED, Opinion
 from app.payments.ending import drop_unsent, hold_left, payable
 from app.payments.models import Attempt, Refund
 from app.payments.refunding import fail_refund
-from app.payments.ruling import Ruling
-from app.payments.states import FINAL, LANE
-from app.psp.port import AttemptKind, Result
+from app.payments.ruling import DONE, Ruling
+from app.payments.states import ATTEMPT_FINAL, FINAL, LANE
+from app.psp.port import NOT_TAKEN, AttemptKind, Result
 from app.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -34,6 +34,7 @@ _CAP_HOSTED = 30.0  # A customer waits on our page for the PSP's.
 _CAP_AWAY = 60.0  # It had surely no effect, and the gate spares the PSP.
 _MESSAGE = 500  # Characters of what a PSP says that are kept.
 _GIVE_UP = timedelta(hours=24)
+_TOO_OLD = timedelta(minutes=1)  # A request, since it was noted. See `attempts.may_arrive`.
 _BUSY = frozenset({"created", "sent", "unknown"})
 
 
@@ -275,6 +276,10 @@ async def call(rt: Runtime, step: Step) -> tuple[Result, float]:
         rt.failpoints.hit("psp.before_send")
         if step.kind == "lookup":
             return await adapter.look_up(step.request, reference=step.reference)
+        if rt.clock() - step.noted_at > _TOO_OLD:
+            # This process stood still. Others have looked by now, and reckon with no request that
+            # arrives long after it was noted.
+            return Result(cls="not_sent", message="It was noted too long ago to be sent.")
         key, reference = step.key or "", step.reference
         if step.kind == "close":
             return await adapter.close_out(step.request, key=key, reference=reference or "")
@@ -328,7 +333,7 @@ async def _apply(
     await attempts.complete_call(change, step, result, duration)
     if result.turned_away:
         attempts.not_let_out(attempt, step)
-    ruling = await outcomes.apply(change, attempt, result)
+    ruling = await _heard(change, attempt, step, result)
     follow = await follow_up(rt, change, attempt, step, ruling)
     await change.save()
     if ruling.action in {"done", "look"}:
@@ -337,6 +342,16 @@ async def _apply(
         await jobs.check(session, job=job)
     rt.failpoints.hit("payments.before_commit")
     return ruling, follow
+
+
+async def _heard(change: Change, attempt: Attempt, step: Step, result: Result) -> Ruling:
+    """Apply an answer, which may have lain while others found out more about the attempt."""
+    alone = attempt.updated_at == step.noted_at
+    if attempt.state == "sent" and not alone and result.cls in NOT_TAKEN:
+        return DONE  # By now the PSP has it, and decides later; or it was sent once more.
+    if attempt.state in ATTEMPT_FINAL:
+        await reviving.hear(change, attempt, result)
+    return await outcomes.apply(change, attempt, result)
 
 
 def last_retry(job: Claim | Job) -> datetime | None:

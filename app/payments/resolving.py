@@ -1,6 +1,6 @@
 """Finding out what became of an attempt: look first, send the same again only inside the window."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import cast
 
 import structlog
@@ -18,9 +18,9 @@ from app.payments.receipts import end_attempt, note_decline
 from app.payments.refunding import fail_refund, refund_of
 from app.payments.reviving import NO_EFFECT
 from app.payments.ruling import DONE, Ruling
-from app.payments.states import FINAL, OTHER_AMOUNT, RETURNED
+from app.payments.states import ATTEMPT_FINAL, FINAL, OTHER_AMOUNT, RETURNED
 from app.psp.gates import LOOKUP, Shut
-from app.psp.port import FAILED_LOOKS, AttemptKind, Result
+from app.psp.port import FAILED_LOOKS, NOT_TAKEN, AttemptKind, Result
 from app.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -34,7 +34,6 @@ _CLOSED_BY_PEOPLE = {
     OTHER_AMOUNT: "The PSP paid another amount than was asked for, which is recorded instead.",
     RETURNED: "What the PSP took did not fit, and went back to the customer.",
 }
-_NOT_TAKEN = frozenset({"not_sent", "busy", "rejected"})
 _WORK = {"capture": "payments.capture", "void": "payments.void"}
 
 _Settled = tuple[Step | None, Ruling]
@@ -112,13 +111,17 @@ async def _judge(
 ) -> _Settled:
     if attempt.state == "open" and result.cls == "not_found":
         return None, DONE  # A page that is known to be open and was not found is still open.
-    if attempt.state == "sent" and step.kind == "replay" and result.cls in _NOT_TAKEN:
+    if attempt.state == "sent" and step.kind == "replay" and result.cls in NOT_TAKEN:
         return None, DONE  # Somebody has seen meanwhile that the PSP has it and decides later.
+    if attempt.state == "created" and result.cls in {"next", "not_found"}:
+        return None, DONE  # Its request was turned away meanwhile, and goes again by itself.
+    if attempt.state in ATTEMPT_FINAL:
+        await reviving.hear(change, attempt, result)
     if attempt.state == "open" and result.cls in FAILED_LOOKS:
         return None, Ruling("look", result.message or "The look-up failed.", _soon(rt))
     if attempt.state in {"sent", "unknown"}:
         if step.kind == "lookup" and result.cls in {"next", "not_found"}:
-            return await _no_effect_so_far(rt, change, attempt, result)
+            return await _no_effect_so_far(rt, change, attempt, result, asked=step.noted_at)
         if step.kind == "close":
             return None, await _closed_out(change, attempt, result)
         if step.kind == "lookup" and result.cls in FAILED_LOOKS:
@@ -145,9 +148,9 @@ def _quiet(ruling: Ruling) -> Ruling:
 
 
 async def _no_effect_so_far(
-    rt: Runtime, change: Change, attempt: Attempt, result: Result
+    rt: Runtime, change: Change, attempt: Attempt, result: Result, *, asked: datetime
 ) -> _Settled:
-    """Decide what follows from a look-up that found no effect of an attempt."""
+    """Decide what follows from a look-up, asked at that moment, that found no effect."""
     if await attempts.in_flight(change.session, attempt, now=change.now):
         return None, Ruling("look", "The call itself is still under way.", _soon(rt))
     adapter = rt.psp(attempt.connection_id)
@@ -156,7 +159,7 @@ async def _no_effect_so_far(
     if attempt.code == "rejected":
         # It was refused, and the look-up shows that nothing came of it: conclusive, once nothing
         # that was sent before can arrive any more.
-        if waits := await _on_its_way(change, attempt):
+        if waits := await _on_its_way(change, attempt, asked):
             return None, waits
         if attempt.kind == "checkout":
             return None, await _page_anew(change, attempt, result)
@@ -176,7 +179,7 @@ async def _no_effect_so_far(
         return None, await without_effect(change, attempt, result)
     page_ends = attempts.request_of(change, attempt).expires_at
     if over or (page_ends is not None and change.now >= page_ends):
-        return None, await _too_late(change, attempt, result)
+        return None, await _too_late(change, attempt, result, asked=asked)
     again = steps[-1] if result.cls == "next" else steps[0]
     if result.cls == "not_found" and attempt.psp_reference is not None:
         again = attempt.step or steps[0]
@@ -187,19 +190,23 @@ async def _no_effect_so_far(
     return await attempts.send(change, attempt, again, replay=True), DONE
 
 
-async def _on_its_way(change: Change, attempt: Attempt) -> Ruling | None:
-    """Return that a look is to wait while a request without an answer may arrive; else None."""
-    seconds = await attempts.may_arrive(change, attempt)
-    if not seconds:
+async def _on_its_way(change: Change, attempt: Attempt, asked: datetime) -> Ruling | None:
+    """Return when to look again if a request without an answer could arrive after a look.
+
+    What counts is when the PSP was asked: its answer may have lain for long. None: nothing could.
+    """
+    until = await attempts.may_arrive(change, attempt)
+    if until is None or asked >= until:
         return None
-    attempt.next_check_at = change.now + timedelta(seconds=seconds)
+    attempt.next_check_at = max(until, change.now + timedelta(seconds=1))
+    seconds = (attempt.next_check_at - change.now).total_seconds()
     return Ruling("look", "An earlier request may still arrive.", seconds)
 
 
-async def _too_late(change: Change, attempt: Attempt, result: Result) -> Ruling:
+async def _too_late(change: Change, attempt: Attempt, result: Result, *, asked: datetime) -> Ruling:
     """Go on where the key is too old to be sent again: never a blind resend."""
     if attempt.kind in _WORK and result.cls == "next":
-        if waits := await _on_its_way(change, attempt):
+        if waits := await _on_its_way(change, attempt, asked):
             return waits
         # The object itself shows, a day later, that it had no effect: a new attempt may be made.
         args = {"payment_id": attempt.payment_id}
@@ -216,8 +223,10 @@ async def _too_late(change: Change, attempt: Attempt, result: Result) -> Ruling:
             return DONE
         return outcomes.unknown(change, attempt, result)
     sent = attempt.first_sent_at or attempt.created_at
-    window = change.rt.psp(attempt.connection_id).key_window
-    if not await attempts.missed_before(change, attempt, after=sent + window):
+    after = sent + change.rt.psp(attempt.connection_id).key_window
+    if until := await attempts.may_arrive(change, attempt):
+        after = max(after, until)
+    if not await attempts.missed_before(change, attempt, after=after):
         return outcomes.unknown(change, attempt, result)
     result.cls, result.code, result.message = "mismatch", outcomes.NOT_FOUND, _GONE
     return await outcomes.apply(change, attempt, result, found=True)
@@ -314,14 +323,9 @@ async def look_back(rt: Runtime, *, attempt_id: str) -> Result | None:
         change = await lock(session, rt, payment_id=step.payment_id)
         await attempts.complete_call(change, step, result, duration)
         attempt = await attempts.find(session, attempt_id)
-        # Asked for here, as a query later would write what the database must not see yet.
-        await attempts.installation_of(session, rt)
-        if attempt is not None and await reviving.contradicts(change, attempt, result):
-            attempt.state = "unknown"  # It was held to have had no effect; the PSP knows better.
-            log.error("attempt_had_happened", attempt_id=attempt.id, kind=attempt.kind)
-        elif attempt is not None and attempt.kind == "refund" and result.cls == "succeeded":
-            await reviving.settle_beside(change, attempt, result)
-        elif attempt is not None and attempt.kind == "capture" and result.cls == "closed":
+        if attempt is not None:
+            await reviving.hear(change, attempt, result)
+        if attempt is not None and attempt.kind == "capture" and result.cls == "closed":
             await _hold_ended(change, attempt, result)
         if attempt is not None and result.cls not in {*FAILED_LOOKS, "next", "not_found"}:
             await outcomes.apply(change, attempt, result, found=True)

@@ -6,6 +6,7 @@ the same made anew.
 
 import structlog
 
+from app.payments.attempts import installation_of
 from app.payments.change import Change, attempts_of
 from app.payments.ending import drop_unsent
 from app.payments.models import Attempt
@@ -79,6 +80,17 @@ async def contradicts(change: Change, attempt: Attempt, result: Result) -> bool:
     drop_unsent(change, others, *(LANE if attempt.kind in LANE else {"checkout"}))
     await change.session.flush()
     return True
+
+
+async def hear(change: Change, attempt: Attempt, result: Result) -> None:
+    """Take up what the PSP says of an attempt that our rows hold to have had no effect."""
+    # Asked for here, as a query later would write what the database must not see yet.
+    await installation_of(change.session, change.rt)
+    if await contradicts(change, attempt, result):
+        attempt.state = "unknown"  # The PSP knows better.
+        log.error("attempt_had_happened", attempt_id=attempt.id, kind=attempt.kind)
+    elif attempt.kind == "refund" and result.cls == "succeeded":
+        await settle_beside(change, attempt, result)
 
 
 async def carries(change: Change, attempt: Attempt) -> bool:

@@ -8,6 +8,8 @@ import msgspec
 
 # Classes of a look-up that has told nothing.
 FAILED_LOOKS = frozenset({"unknown", "not_sent", "busy"})
+# Classes of an answer to a request that tell nothing of an earlier one with the same key.
+NOT_TAKEN = frozenset({"not_sent", "busy", "rejected"})
 AttemptKind = Literal["checkout", "charge", "capture", "void", "refund"]
 
 Class = Literal[

@@ -20,15 +20,17 @@ _GIVE_UP = 120.0
 _FINAL = {"succeeded", "failed", "canceled"}
 
 
-async def rested(shop: Shop, client: Client) -> None:
+async def rested(shop: Shop, client: Client) -> bool:
     """Sell until the work of a batch waits for nothing: the PSP is asked slowly after many faults.
 
-    What was measured before that would be the breakers' patience and no recovery.
+    What was measured before that would be the breakers' patience and no recovery. False: it still
+    waits.
     """
     for _ in range(_BATCHES):
         orders = await shop.batch(_BATCH)
         if max(await _finals(client, orders, monotonic())) < _AT_REST:
-            return
+            return True
+    return False
 
 
 async def workers(house: House, shop: Shop, client: Client, repeats: int) -> list[Times]:

@@ -215,7 +215,8 @@ async def _parts(house: House, options: Options, found: Found, say: Say) -> None
             if options.kills:
                 house.settle(recovery.PRODUCTION)
                 await restart(house)
-                await recovery.rested(stage.shop, stage.client)
+                if not await recovery.rested(stage.shop, stage.client):
+                    say("the PSP is still asked slowly after the faults, which is measured, too")
             await _recovery(stage, options, found, say)
     finally:
         stage.count(found)
