@@ -90,7 +90,9 @@ def answer(
     request: Request[Any, Any, Any], error: Exception, *, shell: Shell | None = None
 ) -> Response[Any]:
     """Answer any exception, in its `shell` if signed in; the whole application's handler."""
-    problem = as_problem(error)
+    machine = request.scope["path"].startswith(MACHINE_PATHS)
+    changes = request.method not in {"GET", "HEAD"}
+    problem = as_problem(error, keyed=changes and request.scope["path"].startswith("/v1/"))
     if isinstance(problem, Overloaded):
         # Under a flood the story of each refusal would be a flood of its own.
         log.warning("request shed", reason=type(error).__name__, path=request.scope["path"])
@@ -104,13 +106,16 @@ def answer(
             request_id=request_id(request.scope),
             exc_info=error,
         )
-    if request.scope["path"].startswith(MACHINE_PATHS):
+    if machine:
         return problem_answer(body(request.scope, problem), problem)
     return page(request, problem, shell=shell)
 
 
-def as_problem(error: Exception) -> Problem:
-    """Translate any exception into the kind of refusal that it is for a caller."""
+def as_problem(error: Exception, *, keyed: bool = False) -> Problem:
+    """Translate any exception into the kind of refusal that it is for a caller.
+
+    `keyed`: what was asked for may have happened, and its Idempotency-Key tells.
+    """
     if isinstance(error, Problem):
         return error
     if isinstance(error, NotFoundException):
@@ -125,10 +130,11 @@ def as_problem(error: Exception) -> Problem:
             return TooLarge("The body is larger than this address takes.")
         if isinstance(error, ClientException):
             return Invalid("The request is not readable.")
+    then = _MAYBE if keyed else "Try again soon."
     if isinstance(error, PoolTimeout):
-        return Overloaded(f"Too much is asked at once. {_MAYBE}", retry_after=RETRY_SECONDS)
+        return Overloaded(f"Too much is asked at once. {then}", retry_after=RETRY_SECONDS)
     if is_outage(error):
-        return DatabaseUnavailable(_MAYBE, retry_after=RETRY_SECONDS)
+        return DatabaseUnavailable(then, retry_after=RETRY_SECONDS)
     return InternalError()
 
 
