@@ -324,7 +324,7 @@ def _amounts(intent: "Intent", attempt_id: str, kind: str) -> set[int]:
 
 
 def actions_are_audited(world: "World") -> None:
-    """I17: what a shop asked for has one row in the audit log; what people did, one each time.
+    """I17: what a shop asked for has one row in the audit log a key; what people did, one a time.
 
     A person who heard nothing may have done it all the same, so there may be more of theirs.
     """
@@ -336,14 +336,16 @@ def actions_are_audited(world: "World") -> None:
         if done[action] != 1:
             world.broken("I17", f"{done[action]} audit rows of {action[0]} {action[1]}")
     for shop in world.shops:
-        asked = {
-            (line.what.rpartition("/")[2], line.id): line.key
+        asked = Counter(shop.keys.values())  # A key of its own for each time that it was meant.
+        carried_out = {
+            (line.what, line.id)
             for line in shop.told
             if line.status == 200 and line.key is not None and line.id is not None
         }
-        for verb, name in asked:
-            if (count := done[f"payment.{verb}", name]) != 1:
-                world.broken("I17", f"{count} audit rows of payment.{verb} {name}")
+        for path, name in carried_out:
+            verb = f"payment.{path.rpartition('/')[2]}"
+            if not 1 <= (count := done[verb, name]) <= asked[path]:
+                world.broken("I17", f"{count} audit rows of {verb} {name}")
     for said, count in Counter(world.said).items():
         if done[said] < count:
             world.broken("I17", f"{count} times {' '.join(said)}, audited less often")

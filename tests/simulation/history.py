@@ -22,14 +22,15 @@ from tests.simulation.loop import Deadlock, unheard
 from tests.simulation.shops import Sale, Shop, by_hand
 from tests.simulation.sqlite_store import SqliteStore
 from tests.simulation.store import Store
-from tests.simulation.world import World
+from tests.simulation.world import WITHOUT_ROOM, World
 
 PAYMENTS = 20
 FEWEST_FAULTS = 10
 _HELD = "SELECT merchant_id, id FROM payments WHERE status = 'requires_capture' ORDER BY id"
-_WAITS_FOR_LETTER = """
-  SELECT 1 FROM jobs j JOIN payments p ON p.id = j.payment_id
-  WHERE j.state = 'dead' AND p.status IN ('processing', 'requires_action') LIMIT 1"""
+_WAITS_FOR_LETTER = f"""
+  SELECT 1 FROM jobs j LEFT JOIN payments p ON p.id = j.payment_id
+  WHERE j.state = 'dead' AND (p.status IN ('processing', 'requires_action')
+    OR j.kind = 'inbox.apply' AND NOT {WITHOUT_ROOM}) LIMIT 1"""
 _WARM = 3
 _played: list[int] = []
 _SETTLES_WITHIN = timedelta(days=8)  # Of virtual time, after the faults have ended.

@@ -26,7 +26,7 @@ ADMINS = tuple(Actor(kind="user", id=f"usr_{n}", name=n) for n in ("ada", "bea")
 _AGAIN = 3600.0
 _HOPES = 4.0
 _LONGEST = 86_400.0
-_OFTEN = 2  # After the faults: what is refused after so many retries is given up.
+_OFTEN = 2  # After the faults: what is refused after so many retries is given up, if it may be.
 _OVER = "Nothing is left to send, as the page says."
 _REFUSED = "It was refused each time that it was sent again."
 _WHY = "What the page says was read, and is so."
@@ -75,9 +75,9 @@ class Letters:
             # As the page does it: opening a letter has the PSP asked, and its word is needed.
             if await self.world.api.called(look):
                 await self._read_on(job_id)
-            if self.retried[job_id] >= _OFTEN:
+            if self.retried[job_id] >= _OFTEN and await self._discard(job_id, actor):
                 self._look_later(job_id)
-                return await self._discard(job_id, actor)
+                return True
             done = await self.world.api.called(work)
         except NoAnswer as fault:
             self.world.note(actor.name, f"hears nothing about {job_id[-6:]}: {fault}")

@@ -34,11 +34,21 @@ from tests.simulation.store import MEMORY, Store
 from tests.simulation.worker import Worker
 from tests.support.runtime import KEY, test_settings
 
+# A refund made by hand that finds no room beside one of ours is tried for a day, then a letter, and
+# again when an admin retries it: it rests while a person has not decided about ours.
+WITHOUT_ROOM = """EXISTS (
+  SELECT 1 FROM psp_events e JOIN attempts a ON a.psp_reference = e.psp_reference
+  JOIN refunds r ON r.payment_id = a.payment_id
+  WHERE r.status = 'pending' AND CAST(j.args AS TEXT) LIKE '%' || e.id || '%')"""
+_NO_ROOM = f"""
+  SELECT COUNT(*) FROM jobs j WHERE state = 'due' AND owner IS NULL
+  AND reason LIKE '%finds no room%' AND {WITHOUT_ROOM}"""
 # What is due when, and what waits: a job that somebody should see to, a question, a settlement;
 # what waits without a time of its own; a job of any kind, and whether a queue waits without one.
-_DUE = """
-  SELECT (SELECT MIN(run_at) FROM jobs WHERE state = 'due'
-          AND (owner IS NOT NULL OR reason IS NULL OR reason NOT LIKE '%finds no room%')),
+_DUE = f"""
+  SELECT (SELECT MIN(run_at) FROM jobs j WHERE state = 'due'
+          AND (owner IS NOT NULL OR reason IS NULL OR reason NOT LIKE '%finds no room%'
+               OR NOT {WITHOUT_ROOM})),
     (SELECT MIN(next_check_at) FROM attempts
      WHERE next_check_at IS NOT NULL AND state IN ('sent', 'unknown', 'open')),
     (SELECT MIN(available_on) FROM payments WHERE settled_at IS NULL),
@@ -59,11 +69,6 @@ _LEFT = """
     (SELECT COUNT(*) FROM events WHERE fanned_out = FALSE),
     (SELECT COUNT(*) FROM postings WHERE status = 'waiting'),
     (SELECT COUNT(*) FROM payments WHERE settled_at IS NULL AND available_on IS NOT NULL)"""
-# A refund made by hand that finds no room beside one of ours is tried for a day, then a letter, and
-# again when an admin retries it: it rests when a person has decided about ours.
-_NO_ROOM = """
-  SELECT COUNT(*) FROM jobs WHERE state = 'due' AND owner IS NULL
-  AND reason LIKE '%finds no room%'"""
 # What may still charge the customer of a payment that has ended: only the PSP's own word ends one
 # that it knows of. A hold is let go of after the end, too, and a refund comes after it.
 _ENDED_TOO_SOON = """

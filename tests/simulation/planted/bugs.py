@@ -92,11 +92,13 @@ def error_500_is_failed() -> AbstractContextManager[Any]:
 def one_miss_is_proof() -> AbstractContextManager[Any]:
     """A look-up that finds nothing counts as never sent."""
 
-    async def no_effect(rt: Any, change: Change, attempt: Attempt, result: Result) -> Any:
+    async def no_effect(
+        rt: Any, change: Change, attempt: Attempt, result: Result, **more: Any
+    ) -> Any:
         if result.cls == "not_found":
             result.cls, result.code = "declined", "not_sent"
             return None, await outcomes.apply(change, attempt, result)
-        return await real(rt, change, attempt, result)
+        return await real(rt, change, attempt, result, **more)
 
     real = resolving._no_effect_so_far
     return swap(resolving, "_no_effect_so_far", no_effect)
