@@ -33,6 +33,7 @@ class Link(Protocol):
 class Home(Protocol):
     """What a connection belongs to: a process of the simulation."""
 
+    name: str
     connections: dict[Link, None]
 
     async def at_statement(self, statement: str) -> bool:
@@ -49,6 +50,9 @@ class Home(Protocol):
 
     def wrote_outside(self, statement: str) -> None:
         """Note a write in a transaction that was opened to read."""
+
+    def ended_for(self, owner: str, job_id: str) -> None:
+        """Note that it ended a job, or put one back, that another one runs."""
 
     def micros(self) -> int:
         """Return the database's clock in microseconds since 1970."""

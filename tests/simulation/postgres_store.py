@@ -275,6 +275,8 @@ class PostgresStore:
 class _Nobody:
     """Owns the connection that is asked for what never changes."""
 
+    name = "nobody"
+
     def __init__(self) -> None:
         self.connections: dict[Any, None] = {}
 
@@ -288,6 +290,9 @@ class _Nobody:
         """Nothing is noted."""
 
     def wrote_outside(self, statement: str) -> None:
+        """Nothing is written."""
+
+    def ended_for(self, owner: str, job_id: str) -> None:
         """Nothing is written."""
 
     def micros(self) -> int:

@@ -126,5 +126,8 @@ class Process:
     def wrote_outside(self, statement: str) -> None:
         self.world.broken("I19", f"a transaction opened to read has written: {statement[:80]}")
 
+    def ended_for(self, owner: str, job_id: str) -> None:
+        self.world.broken("F08", f"{self.name} has written about {job_id}, which {owner} runs")
+
     def micros(self) -> int:
         return self.world.micros()

@@ -135,11 +135,21 @@ class Connection:
         else:
             if statement.startswith(_WRITES) and not self._may_write:
                 self._home.wrote_outside(statement)
+            others = self._run_by_others(statement)
             rows = list(call(statement, parameters))
+            for job_id, owner in others - self._run_by_others(statement):
+                self._home.ended_for(owner, job_id)
         self._home.executed(statement, parameters)
         if lost:
             raise Lost("disk I/O error")
         return rows
+
+    def _run_by_others(self, statement: str) -> set[tuple[str, str]]:
+        """Return which jobs others run, and who, if a statement may end jobs or put them back."""
+        if not statement.startswith("UPDATE jobs SET") or "crashes" in statement:
+            return set()  # Who claims a job counts the crash of the one who had it.
+        query = "SELECT id, owner FROM jobs WHERE state = 'due' AND owner <> ?"
+        return set(self.raw.execute(query, (self._home.name,)).fetchall())
 
     async def _at(self, statement: str) -> bool:
         try:

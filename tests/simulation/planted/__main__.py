@@ -30,7 +30,7 @@ RULES = {
     "janitor_off": {"I16", "I21"},
     "key_not_scoped": {"I7", "I8", "I13"},
     "new_key_each_time": {"I4", "I9"},
-    "no_fence": {"I2", "I3", "I4", "I6", "I9", "I21"},
+    "no_fence": {"F08"},
     "no_jitter": {"F19"},
     "one_miss_is_proof": {"I3", "I4", "I6", "I9"},
     "outbox_outside": {"I10", "I21"},
