@@ -30,6 +30,7 @@ async def asked(rt: Runtime, psp: BookPsp, amount: int = 1_000) -> tuple[Story, 
     psp.script.append("never")
     refund = await story.refund(paid.id, amount)
     await story.work()
+    await story.forget_calls()
     psp.looks.extend(["lost"] * 50)
     attempt = (await story.attempts(paid.id))[0][-1]
     async with rt.sessions.begin() as session:
