@@ -182,7 +182,7 @@ def _begun(_session: Session, transaction: SessionTransaction, connection: Conne
 
 
 class Sessions:
-    """Opens transactions: `begin` writes on the primary, `read` decides nothing."""
+    """Opens transactions: `begin` writes on the primary, `read` decides about no money."""
 
     def __init__(
         self,
@@ -215,7 +215,9 @@ class Sessions:
         return self._open(self._write, self._turn())
 
     def read(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """Open a session to read; what it reads is shown, never decided on.
+        """Open a session to read: what is shown, or tells a worker whether there is work.
+
+        Money is never decided on by it: what is done is decided again in `begin`, under its locks.
 
         Each statement sees what is committed as it begins (as it would inside of a READ COMMITTED
         transaction, without paying for one); `snapshot` sees one moment.
