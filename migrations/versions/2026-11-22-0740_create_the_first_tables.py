@@ -14,6 +14,7 @@ _JSON = db.json_column_type()
 
 
 def upgrade() -> None:
+    # Long because it is a list, a table after the other; nothing stands between them to be named.
     op.create_table(
         "accounts",
         sa.Column("id", sa.String(length=160), nullable=False),
@@ -711,6 +712,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # Long because it is a list, a table after the other; nothing stands between them to be named.
     op.drop_index("ix_psp_calls_started_at", table_name="psp_calls")
     op.drop_index("ix_psp_calls_payment_id", table_name="psp_calls")
     op.drop_index("ix_psp_calls_attempt_id", table_name="psp_calls")

@@ -15,6 +15,7 @@ _JSON = db.json_column_type()
 
 
 def upgrade() -> None:
+    # Long because it is a list, a table after the other; nothing stands between them to be named.
     # Nullable and without a default, so that no row is rewritten.
     with op.batch_alter_table("customers_of_payments") as batch:
         batch.add_column(sa.Column("country", sa.String(length=2), nullable=True))

@@ -22,6 +22,7 @@ _JSON = db.json_column_type()
 
 
 def upgrade() -> None:
+    # Long because it is a list, a table after the other; nothing stands between them to be named.
     op.create_table(
         "reviews",
         sa.Column("id", _ID, nullable=False),

@@ -73,19 +73,14 @@ async def test_a_retried_page_opens_though_its_psp_is_away_for_a_while(
     rt: Runtime, psp: BookPsp
 ) -> None:
     """Seed 155 of the simulation: the second try of the retried job took it for done."""
-    story = await Story.begin(rt, psp)
-    psp.pages_end = True
-    psp.script.append("rejected")
-    made = await story.create()
-    await story.work()
-    (job,) = await story.dead()
+    story, payment_id, job = await Story.with_refused_page(rt, psp)
     psp.script.append("not_sent")
     await retry(rt, job.id)
     await story.work()
-    waits = await story.get(made.id)
+    waits = await story.get(payment_id)
     assert (waits.status, waits.status_reason) == ("processing", "psp_unavailable")
     await story.hurry()
-    assert (await story.get(made.id)).status == "requires_action"
+    assert (await story.get(payment_id)).status == "requires_action"
     await story.end()
 
 

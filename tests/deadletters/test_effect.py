@@ -27,17 +27,12 @@ async def types(rt: Runtime) -> list[str]:
 async def test_a_page_that_was_refused_once_tells_the_shop_when_it_opens(
     rt: Runtime, psp: BookPsp
 ) -> None:
-    story = await Story.begin(rt, psp)
-    psp.pages_end = True
-    psp.script.append("rejected")
-    made = await story.create()
-    await story.work()
-    (job,) = await story.dead()
+    story, payment_id, job = await Story.with_refused_page(rt, psp)
     before = await types(rt)
     said = await told(rt, job.id)
     await retry(rt, job.id)
     await story.work()
-    assert (await story.get(made.id)).status == "requires_action"
+    assert (await story.get(payment_id)).status == "requires_action"
     after = (await types(rt))[len(before) :]
     assert list(said.events) == after == ["payment.requires_action"]
     await story.end()

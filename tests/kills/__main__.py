@@ -136,9 +136,7 @@ def _measured(one: Times) -> str:
 def _command(plan: Options) -> str:
     """Return what plays this drill again alone, however it was begun."""
     database = "postgres" if plan.postgres else "sqlite"
-    sizes = f"--rate {plan.rate:g} --repeats {plan.repeats} --outage {plan.outage:g}"
-    what = f"--seed {plan.seed} --kills {plan.kills} {sizes} --no-storage"
-    return f"python -m tests.kills --database {database} {what}"
+    return f"python -m tests.kills --database {database} {plan.sizes} --no-storage"
 
 
 def _storage() -> int:

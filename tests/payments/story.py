@@ -79,9 +79,16 @@ class Story:
         cls, rt: Runtime, psp: BookPsp, amount: int = 3_000
     ) -> tuple["Story", schemas.PaymentShape, schemas.RefundShape]:
         """Begin with a payment of 10,000 of which the PSP has refused to give a part back."""
+        return await cls.with_refund(rt, psp, "rejected", amount)
+
+    @classmethod
+    async def with_refund(
+        cls, rt: Runtime, psp: BookPsp, word: str, amount: int = 3_000
+    ) -> tuple["Story", schemas.PaymentShape, schemas.RefundShape]:
+        """Begin with a payment of 10,000 and a refund that the PSP's script answers so."""
         story = await cls.begin(rt, psp)
         paid = await story.charge()
-        psp.script.append("rejected")
+        psp.script.append(word)
         refund = await story.refund(paid.id, amount)
         await story.work()
         return story, paid, refund
@@ -93,6 +100,17 @@ class Story:
         made = await story.charge(capture_method="manual")
         psp.script.append("rejected")
         await story.capture(made.id)
+        await story.work()
+        (letter,) = await story.dead()
+        return story, made.id, letter
+
+    @classmethod
+    async def with_refused_page(cls, rt: Runtime, psp: BookPsp) -> tuple["Story", str, Job]:
+        """Begin with a page that the PSP has refused to make, and the letter about it."""
+        story = await cls.begin(rt, psp)
+        psp.pages_end = True
+        psp.script.append("rejected")
+        made = await story.create()
         await story.work()
         (letter,) = await story.dead()
         return story, made.id, letter

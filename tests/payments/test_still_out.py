@@ -47,16 +47,12 @@ async def test_what_was_noted_long_ago_is_not_sent(rt: Runtime, psp: BookPsp, cl
     story = await Story.begin(rt, psp)
     made = await story.create(payment_method="pm_card_visa")
 
-    class Still(OpenGates):
-        async def through(self, *args: object, **more: object) -> object:  # type: ignore[override] # As it comes.
-            clock.forward(minutes=2)
-            return await super().through(*args, **more)  # type: ignore[arg-type] # The same.
-
-    rt.made_gates = Still(rt)
+    rt.made_gates = gates = OpenGates(rt)
+    gates.before = lambda: clock.forward(minutes=2)
     await story.work()
     assert psp.requests == []
     assert await _state(story, made.id) == "created"
-    rt.made_gates = OpenGates(rt)
+    gates.before = None
     await story.hurry()
     assert (await story.get(made.id)).status == "succeeded"
     assert psp.total() == 10_000
@@ -67,11 +63,7 @@ async def test_a_person_is_not_believed_while_the_request_may_still_arrive(
     rt: Runtime, psp: BookPsp, clock: Clock
 ) -> None:
     """The key is a day old, but what was sent under it first was turned away."""
-    story = await Story.begin(rt, psp)
-    paid = await story.charge()
-    psp.script.append("not_sent")
-    refund = await story.refund(paid.id, 1_000)
-    await story.work()
+    story, _, refund = await Story.with_refund(rt, psp, "not_sent")
     clock.forward(hours=25)
     psp.script.append("never")
     await story.hurry()
@@ -90,11 +82,7 @@ async def test_a_miss_from_before_the_last_request_proves_nothing(
     rt: Runtime, psp: BookPsp, clock: Clock
 ) -> None:
     """F23."""
-    story = await Story.begin(rt, psp)
-    paid = await story.charge()
-    psp.script.append("busy")
-    await story.refund(paid.id, 1_000)
-    await story.work()
+    story, paid, _ = await Story.with_refund(rt, psp, "busy")
     clock.forward(hours=23, minutes=30)
     attempt = (await story.attempts(paid.id))[0][-1]
     await resolving.look_back(rt, attempt_id=attempt.id)

@@ -46,18 +46,14 @@ async def test_a_page_whose_replay_is_refused_is_made_anew_after_a_persons_retry
     rt: Runtime, psp: BookPsp
 ) -> None:
     """F23: a refusal ends an attempt, never the payment."""
-    story = await Story.begin(rt, psp)
-    psp.pages_end = True
-    psp.script.append("rejected")
-    made = await story.create()
-    await story.work()
+    story, payment_id, _ = await Story.with_refused_page(rt, psp)
     psp.script.extend(["never", "rejected"])
     await story.retry_letters()
     for _ in range(2):
         await story.hurry()
         await story.forget_calls()
-    assert (await story.get(made.id)).status == "requires_action"
-    states = [row.state for row in (await story.attempts(made.id))[0]]
+    assert (await story.get(payment_id)).status == "requires_action"
+    states = [row.state for row in (await story.attempts(payment_id))[0]]
     assert states == ["rejected", "rejected", "open"]
     await story.end()
 

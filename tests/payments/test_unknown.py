@@ -15,6 +15,19 @@ def _sent(psp: BookPsp, step: str) -> list[str | None]:
     return [key for name, key, _ in psp.requests if name == step]
 
 
+_ENDS = {"capture": "succeeded", "cancel": "canceled"}
+
+
+async def _asked(rt: Runtime, psp: BookPsp, ask: str, *words: str) -> tuple[Story, str]:
+    """Begin with a hold, and a capture or cancel of it that the PSP's script answers so."""
+    story = await Story.begin(rt, psp)
+    held = await story.charge(capture_method="manual")
+    await getattr(story, ask)(held.id)
+    psp.script.extend(words)
+    await story.work()
+    return story, held.id
+
+
 async def test_a_confirm_whose_key_is_too_old_is_never_sent_again(
     rt: Runtime, psp: BookPsp, clock: Clock
 ) -> None:
@@ -158,16 +171,11 @@ async def test_a_refund_that_nobody_can_find_waits_for_a_person_and_is_not_sent_
 async def test_a_capture_or_cancel_that_had_no_effect_for_a_day_is_asked_for_anew(
     rt: Runtime, psp: BookPsp, clock: Clock, ask: str
 ) -> None:
-    story = await Story.begin(rt, psp)
-    held = await story.charge(capture_method="manual")
-    await getattr(story, ask)(held.id)
-    psp.script.append("never")
-    await story.work()
+    story, payment_id = await _asked(rt, psp, ask, "never")
     clock.forward(hours=24)
     for _ in range(2):
         await story.hurry()
-    ended = await story.get(held.id)
-    assert ended.status == {"capture": "succeeded", "cancel": "canceled"}[ask]
+    assert (await story.get(payment_id)).status == _ENDS[ask]
     keys = _sent(psp, ask)
     assert (len(keys), len(set(keys))) == (2, 2)
     await story.end()
@@ -178,11 +186,7 @@ async def test_nothing_is_asked_for_anew_while_the_last_try_may_still_arrive(
     rt: Runtime, psp: BookPsp, clock: Clock, ask: str
 ) -> None:
     """Its key grew too old a moment after it was sent for the last time."""
-    story = await Story.begin(rt, psp)
-    held = await story.charge(capture_method="manual")
-    await getattr(story, ask)(held.id)
-    psp.script.extend(["never", "never"])
-    await story.work()
+    story, payment_id = await _asked(rt, psp, ask, "never", "never")
     clock.forward(hours=22, minutes=58)
     await story.hurry()
     clock.forward(minutes=3)
@@ -192,8 +196,7 @@ async def test_nothing_is_asked_for_anew_while_the_last_try_may_still_arrive(
     clock.forward(minutes=3)
     for _ in range(2):
         await story.hurry()
-    ended = await story.get(held.id)
-    assert ended.status == {"capture": "succeeded", "cancel": "canceled"}[ask]
+    assert (await story.get(payment_id)).status == _ENDS[ask]
     assert len(set(_sent(psp, ask))) == 2
     await story.end()
 

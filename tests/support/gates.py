@@ -7,7 +7,12 @@ from app.psp.port import Result
 
 
 class OpenGates(Gates):
-    """A PSP that fails half of the time in a test's script is called all the same."""
+    """A PSP that fails half of the time in a test's script is called all the same.
+
+    `before` is called right before each call: what passes between a note and its request.
+    """
+
+    before: Callable[[], None] | None = None
 
     def shut(self, connection_id: str, operation: str, *, retry: bool = False) -> Shut | None:
         return None
@@ -23,4 +28,6 @@ class OpenGates(Gates):
         *,
         retry: bool = False,
     ) -> T | Result:
+        if self.before is not None:
+            self.before()
         return await send()

@@ -177,6 +177,7 @@ async def test_whoever_may_have_been_charged_is_never_told_the_opposite(
             page = await client.get(address, headers=headers)
             assert page.status_code == 200
             assert "Do not pay again." in one_line(page)
+            assert "To pay" not in page.text
             assert "not been charged" not in one_line(page)
             assert "payment page" not in one_line(page)
 

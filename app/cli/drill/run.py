@@ -49,13 +49,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.repeats or self.outage)
 
     @property
+    def sizes(self) -> str:
+        """The arguments that say what is done and how much of it, wherever it is."""
+        load = f"--rate {self.rate:g} --repeats {self.repeats} --outage {self.outage:g}"
+        return f"--seed {self.seed} --kills {self.kills} {load}"
+
+    @property
     def command(self) -> str:
         """The command that plays the same drill again, without any password."""
-        sizes = f"--rate {self.rate:g} --repeats {self.repeats} --outage {self.outage:g}"
         where = " --postgres" if self.postgres else ""
         if self.database_url is not None:
             where = f" --database-url {shlex.quote(database.shown(self.database_url))}"
-        return f"counterfoil drill --seed {self.seed} --kills {self.kills} {sizes}{where}"
+        return f"counterfoil drill {self.sizes}{where}"
 
     @property
     def note(self) -> str:
