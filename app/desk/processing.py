@@ -20,8 +20,8 @@ from app.desk.finding import (
     of_refunded,
 )
 from app.jobs import Claim, Postpone
-from app.payments import attempts, outcomes, resolving, suspense
-from app.payments.attempts import Step
+from app.payments import attempts, calls, outcomes, resolving, suspense
+from app.payments.calls import Step
 from app.payments.change import Change, lock
 from app.payments.models import Attempt
 from app.payments.processing import backoff, call
@@ -67,7 +67,7 @@ async def settle(rt: Runtime, job: Claim) -> None:
 
     async def finish(session: AsyncSession) -> bool:
         change = await lock(session, rt, payment_id=asked.step.payment_id)
-        await attempts.complete_call(change, asked.step, result, duration)
+        await calls.complete(change, asked.step, result, duration)
         attempt = await attempts.find(session, asked.step.attempt_id)
         review = await operations.current(session, review_id)
         silent = result.cls in FAILED_LOOKS or isinstance(refunds, Result)
@@ -170,7 +170,7 @@ async def _compare(
         return of_otherwise(attempt, other, named=named)
     window = change.rt.psp(attempt.connection_id).key_window
     ends = (attempt.first_sent_at or attempt.created_at) + window
-    if until := await attempts.may_arrive(change, attempt):
+    if until := await calls.may_arrive(change, attempt):
         ends = max(ends, until)
     return of_did_not_happen(result, now=asked_at, key_ends=ends)
 

@@ -10,7 +10,7 @@ from app import db, jobs
 from app.ids import Ids
 from app.jobs import Bury, Claim, Job, Postpone
 from app.payments import resolving
-from app.payments.attempts import in_flight
+from app.payments.calls import in_flight
 from app.payments.change import attempts_of, lock, operation_of
 from app.payments.ending import hold_left
 from app.payments.models import Attempt, Payment, PspCall, Refund

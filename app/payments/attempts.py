@@ -1,18 +1,18 @@
-"""Attempts and their PSP calls as rows: frozen before anything is sent, completed after."""
+"""Attempts as rows: frozen before anything is sent, and noted with each request."""
 
-import hashlib
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import Table, bindparam, func, or_, select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import db
 from app.jobs import Job
-from app.payments import schemas
+from app.payments import calls, schemas
+from app.payments.calls import STALE, Step
 from app.payments.change import Change, json_bytes
-from app.payments.models import Attempt, Payment, PspCall, Refund
+from app.payments.models import Attempt, Payment, Refund
 from app.psp.models import Installation
 from app.psp.port import AttemptKind, Request, Result
 from app.runtime import Runtime
@@ -21,33 +21,6 @@ _NOT_SETTLED = frozenset({"sent", "unknown", "open", "needs_review"})
 SHORTEST_PAGE = timedelta(minutes=30)
 # The PSP counts by its own clock and from the moment that the request arrives.
 _PAGE_MARGIN = timedelta(minutes=1)
-_STALE = timedelta(seconds=30)  # After that a call without an outcome is looked up.
-_MISSES_APART = timedelta(minutes=10)
-_MAY_ARRIVE = timedelta(minutes=5)  # So long a request whose answer was lost may be on its way.
-
-
-class Step(msgspec.Struct, kw_only=True):
-    """One request that is about to be sent; everything about it is committed already."""
-
-    attempt_id: str
-    payment_id: str
-    connection_id: str
-    call_id: str
-    kind: str  # request, replay, lookup, close
-    step: str
-    key: str | None
-    reference: str | None
-    request: Request
-    retry: bool = False  # It went out before, so it counts against the budget of retries.
-    before: str | None = None  # The attempt's last step before this one.
-    noted_at: datetime  # A request leaves it as the attempt's `updated_at`, too.
-
-    @property
-    def operation(self) -> str:
-        """Return which of a PSP's gates it passes."""
-        if self.kind == "lookup":
-            return "lookup"
-        return "void" if self.kind == "close" else self.request.kind
 
 
 async def new_attempt(
@@ -155,11 +128,11 @@ async def send(change: Change, attempt: Attempt, step: str, *, replay: bool = Fa
     attempt.step = step
     attempt.first_sent_at = attempt.first_sent_at or change.now
     # Should this worker die, the janitor's sweep takes the attempt up from here.
-    attempt.next_check_at = change.now + _STALE
+    attempt.next_check_at = change.now + STALE
     attempt.updated_at = change.now
     kind = "replay" if replay else "request"
     reference = attempt.psp_reference or request.psp_reference
-    noted = _call(change, attempt, request, kind=kind, step=step, key=key, reference=reference)
+    noted = calls.note(change, attempt, request, kind=kind, step=step, key=key, reference=reference)
     noted.retry, noted.before = retry, before
     return noted
 
@@ -179,6 +152,11 @@ def not_let_out(attempt: Attempt, step: Step) -> None:
         attempt.step = step.before
         if step.before is None:
             attempt.first_sent_at = None
+
+
+def gone_on(attempt: Attempt, step: Step, result: Result) -> bool:
+    """Tell whether an answer lay while others sent the step that it leads to: it is theirs now."""
+    return step.kind in {"request", "replay"} and result.cls == "next" and attempt.step != step.step
 
 
 def too_short(change: Change, attempt: Attempt) -> bool:
@@ -204,56 +182,16 @@ async def look_soon(change: Change) -> None:
         db.wake(change.session, ["janitor"])
 
 
-async def in_flight(session: AsyncSession, attempt: Attempt, *, now: datetime) -> bool:
-    """Tell whether a call of an attempt may be under way just now.
-
-    Where the outcome is unknown already, whoever made the first call has been given up; a replay
-    by somebody else may still be on its way.
-    """
-    kinds = ("request", "replay", "close") if attempt.state == "sent" else ("replay", "close")
-    query = select(PspCall.id).where(
-        PspCall.attempt_id == attempt.id,
-        PspCall.kind.in_(kinds),
-        PspCall.finished_at.is_(None),
-        PspCall.started_at > now - _STALE,
-    )
-    return (await session.scalar(query.limit(1))) is not None
-
-
-async def may_arrive(change: Change, attempt: Attempt) -> datetime | None:
-    """Return until when an earlier request of an attempt may reach the PSP; None: there is none.
-
-    Its answer was lost, and a refusal of a later one says nothing about it.
-    """
-    query = select(func.max(PspCall.started_at)).where(
-        PspCall.attempt_id == attempt.id,
-        PspCall.kind.in_(("request", "replay")),
-        or_(PspCall.outcome.is_(None), PspCall.outcome == "unknown"),
-    )
-    last = await change.session.scalar(query)
-    return last + _MAY_ARRIVE if last else None
-
-
-async def missed_before(change: Change, attempt: Attempt, *, after: datetime) -> bool:
-    """Tell whether a look-up has found nothing before, at least ten minutes ago."""
-    query = select(PspCall.id).where(
-        PspCall.attempt_id == attempt.id,
-        PspCall.kind == "lookup",
-        PspCall.outcome == "not_found",
-        PspCall.started_at > after,
-        PspCall.started_at <= change.now - _MISSES_APART,
-    )
-    return (await change.session.scalar(query.limit(1))) is not None
-
-
 def close(change: Change, attempt: Attempt) -> Step:
     """Note that the PSP is about to be asked to close an object for good, unless it was paid."""
     request = request_of(change, attempt)
     key = f"{request.installation}:{attempt.id}:close"
     attempt.state, attempt.updated_at = "unknown", change.now
-    attempt.next_check_at = change.now + _STALE
+    attempt.next_check_at = change.now + STALE
     reference = attempt.psp_reference
-    return _call(change, attempt, request, kind="close", step="close", key=key, reference=reference)
+    return calls.note(
+        change, attempt, request, kind="close", step="close", key=key, reference=reference
+    )
 
 
 def look(change: Change, attempt: Attempt) -> Step:
@@ -262,75 +200,8 @@ def look(change: Change, attempt: Attempt) -> Step:
     reference = attempt.psp_reference or attempt.session_reference or request.psp_reference
     if attempt.kind == "refund":
         reference = attempt.psp_reference  # The refund itself, else the list of its charge.
-    return _call(
+    return calls.note(
         change, attempt, request, kind="lookup", step="lookup", key=None, reference=reference
-    )
-
-
-def _call(
-    change: Change,
-    attempt: Attempt,
-    request: Request,
-    *,
-    kind: str,
-    step: str,
-    key: str | None,
-    reference: str | None,
-) -> Step:
-    call_id = change.rt.ids("call")
-    hashed = hashlib.sha256(json_bytes([step, reference, request])).hexdigest()
-    change.row(
-        PspCall,
-        {
-            "id": call_id,
-            "merchant_id": attempt.merchant_id,
-            "livemode": attempt.livemode,
-            "payment_id": attempt.payment_id,
-            "attempt_id": attempt.id,
-            "connection_id": attempt.connection_id,
-            "kind": kind,
-            "step": step,
-            "key": key,
-            "params_hash": hashed if key else None,
-            "started_at": change.now,
-        },
-    )
-    return Step(
-        attempt_id=attempt.id,
-        payment_id=attempt.payment_id,
-        connection_id=attempt.connection_id,
-        call_id=call_id,
-        kind=kind,
-        step=step,
-        key=key,
-        reference=reference,
-        request=request,
-        noted_at=change.now,
-    )
-
-
-_CALLS = cast("Table", PspCall.__table__)
-_COMPLETE = update(_CALLS).where(_CALLS.c.id == bindparam("call"))
-
-
-async def complete_call(change: Change, step: Step, result: Result, duration: float) -> None:
-    """Write down how a call ended; `duration` in seconds."""
-    sealed = None
-    if result.raw:
-        place = f"psp_calls:{step.call_id}:answer"
-        sealed = change.sealer().seal(json_bytes(result.raw), place)
-    await change.session.execute(
-        _COMPLETE,
-        {
-            "call": step.call_id,
-            "finished_at": change.now,
-            "outcome": result.cls,
-            "http_status": result.http_status,
-            "duration_us": round(duration * 1_000_000),
-            "psp_request_id": (result.request_id or "")[:80] or None,
-            "detail": (result.message or "")[:500] or None,
-            "answer_sealed": sealed,
-        },
     )
 
 

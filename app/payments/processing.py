@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import jobs
 from app.jobs import Bury, Claim, Job, NotNow, Postpone
 from app.logging import redact
-from app.payments import attempts, checking, outcomes, reviving, wanted
-from app.payments.attempts import Step
+from app.payments import attempts, calls, checking, outcomes, reviving, wanted
+from app.payments.calls import Step
 from app.payments.change import Change, attempts_of, lock
 from app.payments.checking import CHECKED, Opinion
 from app.payments.ending import drop_unsent, hold_left, payable
@@ -34,8 +34,17 @@ _CAP_HOSTED = 30.0  # A customer waits on our page for the PSP's.
 _CAP_AWAY = 60.0  # It had surely no effect, and the gate spares the PSP.
 _MESSAGE = 500  # Characters of what a PSP says that are kept.
 _GIVE_UP = timedelta(hours=24)
-_TOO_OLD = timedelta(minutes=1)  # A request, since it was noted. See `attempts.may_arrive`.
+_TOO_OLD = timedelta(minutes=1)  # A request, since it was noted. See `calls.may_arrive`.
+_PAUSE = 1.0  # Seconds, for a process that stood still.
 _BUSY = frozenset({"created", "sent", "unknown"})
+
+
+class _StoodStillError(Exception):
+    """This process stood still after it had noted a request.
+
+    Others have looked by now, and reckon with no request that arrives long after its note. It says
+    nothing about the PSP, so its breaker is not told.
+    """
 
 
 def backoff(rt: Runtime, tries: int, *, cap: float = _CAP, at_least: float = 0.0) -> float:
@@ -277,9 +286,7 @@ async def call(rt: Runtime, step: Step) -> tuple[Result, float]:
         if step.kind == "lookup":
             return await adapter.look_up(step.request, reference=step.reference)
         if rt.clock() - step.noted_at > _TOO_OLD:
-            # This process stood still. Others have looked by now, and reckon with no request that
-            # arrives long after it was noted.
-            return Result(cls="not_sent", message="It was noted too long ago to be sent.")
+            raise _StoodStillError
         key, reference = step.key or "", step.reference
         if step.kind == "close":
             return await adapter.close_out(step.request, key=key, reference=reference or "")
@@ -292,6 +299,9 @@ async def call(rt: Runtime, step: Step) -> tuple[Result, float]:
         # claims the job next asks the PSP what became of it.
         log.warning("psp_call_cut", attempt_id=step.attempt_id, step=step.step)
         raise
+    except _StoodStillError:
+        why = "It was noted too long ago to be sent."
+        result = Result(cls="not_sent", message=why, retry_after=_PAUSE, turned_away=True)
     except Exception as error:
         log.exception("psp_call_failed", attempt_id=step.attempt_id, step=step.step)
         result = Result(cls="unknown", message=f"Our own fault: {type(error).__name__}")
@@ -330,7 +340,7 @@ async def _apply(
     attempt = await attempts.find(session, step.attempt_id)
     if attempt is None:
         raise Bury("The attempt does not exist.")
-    await attempts.complete_call(change, step, result, duration)
+    await calls.complete(change, step, result, duration)
     if result.turned_away:
         attempts.not_let_out(attempt, step)
     ruling = await _heard(change, attempt, step, result)
@@ -349,6 +359,8 @@ async def _heard(change: Change, attempt: Attempt, step: Step, result: Result) -
     alone = attempt.updated_at == step.noted_at
     if attempt.state == "sent" and not alone and result.cls in NOT_TAKEN:
         return DONE  # By now the PSP has it, and decides later; or it was sent once more.
+    if attempts.gone_on(attempt, step, result):
+        return DONE
     if attempt.state in ATTEMPT_FINAL:
         await reviving.hear(change, attempt, result)
     return await outcomes.apply(change, attempt, result)

@@ -7,8 +7,8 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.jobs import NotNow
-from app.payments import attempts, outcomes, reviving
-from app.payments.attempts import Step
+from app.payments import attempts, calls, outcomes, reviving
+from app.payments.calls import Step
 from app.payments.change import Change, attempts_of, lock
 from app.payments.ending import unwanted, without_effect
 from app.payments.holding import look_again, money_held
@@ -95,7 +95,7 @@ async def _settle(rt: Runtime, step: Step, result: Result, duration: float) -> _
         attempt = await attempts.find(session, step.attempt_id)
         if attempt is None:
             return None, DONE
-        await attempts.complete_call(change, step, result, duration)
+        await calls.complete(change, step, result, duration)
         if result.turned_away:
             attempts.not_let_out(attempt, step)
             return None, _not_now(change, attempt, result.retry_after, result.message)
@@ -115,6 +115,8 @@ async def _judge(
         return None, DONE  # Somebody has seen meanwhile that the PSP has it and decides later.
     if attempt.state == "created" and result.cls in {"next", "not_found"}:
         return None, DONE  # Its request was turned away meanwhile, and goes again by itself.
+    if attempts.gone_on(attempt, step, result):
+        return None, DONE
     if attempt.state in ATTEMPT_FINAL:
         await reviving.hear(change, attempt, result)
     if attempt.state == "open" and result.cls in FAILED_LOOKS:
@@ -151,7 +153,7 @@ async def _no_effect_so_far(
     rt: Runtime, change: Change, attempt: Attempt, result: Result, *, asked: datetime
 ) -> _Settled:
     """Decide what follows from a look-up, asked at that moment, that found no effect."""
-    if await attempts.in_flight(change.session, attempt, now=change.now):
+    if await calls.in_flight(change.session, attempt, now=change.now):
         return None, Ruling("look", "The call itself is still under way.", _soon(rt))
     adapter = rt.psp(attempt.connection_id)
     steps = adapter.steps(cast("AttemptKind", attempt.kind))
@@ -195,7 +197,7 @@ async def _on_its_way(change: Change, attempt: Attempt, asked: datetime) -> Ruli
 
     What counts is when the PSP was asked: its answer may have lain for long. None: nothing could.
     """
-    until = await attempts.may_arrive(change, attempt)
+    until = await calls.may_arrive(change, attempt)
     if until is None or asked >= until:
         return None
     attempt.next_check_at = max(until, change.now + timedelta(seconds=1))
@@ -224,9 +226,9 @@ async def _too_late(change: Change, attempt: Attempt, result: Result, *, asked: 
         return outcomes.unknown(change, attempt, result)
     sent = attempt.first_sent_at or attempt.created_at
     after = sent + change.rt.psp(attempt.connection_id).key_window
-    if until := await attempts.may_arrive(change, attempt):
+    if until := await calls.may_arrive(change, attempt):
         after = max(after, until)
-    if not await attempts.missed_before(change, attempt, after=after):
+    if not await calls.missed_before(change, attempt, after=after, asked=asked):
         return outcomes.unknown(change, attempt, result)
     result.cls, result.code, result.message = "mismatch", outcomes.NOT_FOUND, _GONE
     return await outcomes.apply(change, attempt, result, found=True)
@@ -321,7 +323,7 @@ async def look_back(rt: Runtime, *, attempt_id: str) -> Result | None:
 
     async def end(session: AsyncSession) -> None:
         change = await lock(session, rt, payment_id=step.payment_id)
-        await attempts.complete_call(change, step, result, duration)
+        await calls.complete(change, step, result, duration)
         attempt = await attempts.find(session, attempt_id)
         if attempt is not None:
             await reviving.hear(change, attempt, result)
@@ -351,7 +353,7 @@ async def look_at_hold(rt: Runtime, *, attempt_id: str) -> Ruling:
 
     async def work(session: AsyncSession) -> Ruling:
         change = await lock(session, rt, payment_id=step.payment_id)
-        await attempts.complete_call(change, step, result, duration)
+        await calls.complete(change, step, result, duration)
         attempt = await attempts.find(session, step.attempt_id)
         ruling = DONE
         if result.cls in FAILED_LOOKS:
@@ -374,7 +376,7 @@ async def look_at_decline(rt: Runtime, *, attempt_id: str, reference: str) -> No
     result, duration = await call(rt, step)
     async with rt.sessions.begin() as session:
         change = await lock(session, rt, payment_id=step.payment_id)
-        await attempts.complete_call(change, step, result, duration)
+        await calls.complete(change, step, result, duration)
         # A decline leaves the page open; the code tells it.
         told = result.cls in {"open", "declined"} and result.code is not None
         if told and change.payment.status == "requires_action":

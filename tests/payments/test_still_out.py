@@ -1,8 +1,9 @@
 """Requests that may still be out: nothing is decided, and nothing sent, as if they were not."""
 
-import pytest
-
+from app.failpoints import Failpoints
 from app.payments import resolving
+from app.psp.breaker import IN_A_ROW
+from app.psp.registry import SANDBOX
 from app.runtime import Runtime
 from tests.desk.test_desk import decide, the_item
 from tests.payments.story import Story
@@ -11,34 +12,92 @@ from tests.support.psp import BookPsp
 from tests.support.runtime import Clock
 
 
+class StandsStill(Failpoints):
+    """A process that stands still between a note and its request, so many times."""
+
+    def __init__(self, clock: Clock, *, times: int) -> None:
+        super().__init__()
+        self._clock = clock
+        self._left = times
+
+    def hit(self, place: str) -> None:
+        if place == "psp.before_send" and self._left:
+            self._left -= 1
+            self._clock.forward(minutes=2)
+
+
 async def _state(story: Story, payment_id: str) -> str:
     return (await story.attempts(payment_id))[0][-1].state
 
 
-@pytest.mark.parametrize("word", ["busy", "rejected", "not_sent"])
-async def test_what_the_janitor_has_sent_stays_an_open_question(
-    rt: Runtime, psp: BookPsp, word: str
-) -> None:
-    """F03: the answer to the first step lay for a minute; the second was sent meanwhile."""
-    story = await Story.begin(rt, psp)
+async def _late(story: Story, psp: BookPsp, *words: str) -> str:
+    """Charge; while the answer to the first step lies, the janitor goes on, answered so."""
     made = await story.create(payment_method="pm_card_visa")
-    psp.script.extend(["ok", "ok", "never", word])
+    psp.script.extend(["ok", *words])
 
     async def others() -> None:
         await story.forget_calls()
         (attempt,), _ = await story.attempts(made.id)
-        await resolving.resolve(rt, attempt_id=attempt.id)
+        await resolving.resolve(story.rt, attempt_id=attempt.id)
 
     psp.meanwhile = others
     await story.work()
-    assert [name for name, _, _ in psp.requests].count("confirm") == 2
-    assert await _state(story, made.id) == "unknown"
+    return made.id
+
+
+def _confirms(psp: BookPsp) -> int:
+    return [name for name, _, _ in psp.requests].count("confirm")
+
+
+async def test_the_step_that_others_have_sent_is_theirs(rt: Runtime, psp: BookPsp) -> None:
+    """F03: the answer to the first step lay for a minute; the second was sent meanwhile."""
+    story = await Story.begin(rt, psp)
+    payment_id = await _late(story, psp, "ok", "never", "busy")
+    assert _confirms(psp) == 1
+    assert await _state(story, payment_id) == "unknown"
     assert await story.dead() == []
-    assert (await story.cancel(made.id)).status == "processing"
+    assert (await story.cancel(payment_id)).status == "processing"
     (charge,) = psp.charges.values()
     charge.status, charge.captured = "succeeded", charge.amount  # What was lost arrives.
+    await story.resolved(payment_id)
+    assert (await story.get(payment_id)).status == "succeeded"
+    await story.end()
+
+
+async def test_what_the_psp_decides_later_is_not_sent_again(rt: Runtime, psp: BookPsp) -> None:
+    """F03: a second confirm that is turned away made it look as if nothing had been asked."""
+    story = await Story.begin(rt, psp)
+    payment_id = await _late(story, psp, "ok", "pending", "busy")
+    assert _confirms(psp) == 1
+    assert await _state(story, payment_id) == "sent"
+    assert (await story.cancel(payment_id)).status == "processing"
+    (charge,) = psp.charges.values()
+    charge.status, charge.captured = "succeeded", charge.amount  # The PSP has decided.
+    await story.resolved(payment_id)
+    assert (await story.get(payment_id)).status == "succeeded"
+    await story.end()
+
+
+async def test_the_janitor_leaves_the_step_that_others_have_sent(rt: Runtime, psp: BookPsp) -> None:
+    """F08: the answer to its own replay of the first step lay while another one went on."""
+    story = await Story.begin(rt, psp)
+    made = await story.create(payment_method="pm_card_visa")
+    psp.script.extend(["never", "ok", "ok", "never", "busy"])
+    await story.work()  # The first step had no answer.
+    (attempt,), _ = await story.attempts(made.id)
+
+    async def others() -> None:
+        await story.forget_calls()
+        await resolving.resolve(rt, attempt_id=attempt.id)
+
+    psp.meanwhile = others
     await story.hurry()
+    assert _confirms(psp) == 1
+    assert await _state(story, made.id) == "unknown"
+    psp.script.clear()
+    await story.resolved(made.id)
     assert (await story.get(made.id)).status == "succeeded"
+    assert psp.total() == 10_000
     await story.end()
 
 
@@ -56,6 +115,22 @@ async def test_what_was_noted_long_ago_is_not_sent(rt: Runtime, psp: BookPsp, cl
     await story.hurry()
     assert (await story.get(made.id)).status == "succeeded"
     assert psp.total() == 10_000
+    await story.end()
+
+
+async def test_what_stood_still_says_nothing_about_the_psp(
+    rt: Runtime, psp: BookPsp, clock: Clock
+) -> None:
+    """F08: five of them at once had shut that operation's gate for everybody."""
+    story = await Story.begin(rt, psp, gates=True)
+    made = [await story.create(payment_method="pm_card_visa") for _ in range(IN_A_ROW + 1)]
+    rt.failpoints = StandsStill(clock, times=len(made))
+    for _ in range(2):
+        await story.hurry()
+    calls = [call for one in made for call in (await story.attempts(one.id))[1]]
+    assert [call.outcome for call in calls].count("not_sent") == len(made)
+    assert {(await story.get(one.id)).status for one in made} == {"succeeded"}
+    assert rt.gates.shut(SANDBOX, "charge") is None
     await story.end()
 
 
@@ -94,6 +169,25 @@ async def test_a_miss_from_before_the_last_request_proves_nothing(
     for _ in range(2):
         clock.forward(minutes=11)
         await story.hurry()
+    assert await _state(story, paid.id) == "needs_review"
+    await story.end()
+
+
+async def test_a_look_that_lay_is_not_its_own_earlier_miss(
+    rt: Runtime, psp: BookPsp, clock: Clock
+) -> None:
+    """F23: two looks ten minutes apart are to find nothing, not one that took so long."""
+    story, paid, _ = await Story.with_refund(rt, psp, "never")
+    clock.forward(hours=24)
+
+    async def sleep() -> None:
+        clock.forward(minutes=11)
+
+    psp.while_looking = sleep
+    await story.hurry()
+    assert await _state(story, paid.id) == "unknown"
+    clock.forward(minutes=11)
+    await story.hurry()
     assert await _state(story, paid.id) == "needs_review"
     await story.end()
 

@@ -20,7 +20,7 @@ from app.desk import processing as desk
 from app.desk.finding import Finding
 from app.inbox import processing as inbox
 from app.ledger import postings, rows
-from app.payments import attempts, outcomes, processing, receipts, refunding, resolving
+from app.payments import attempts, calls, outcomes, processing, receipts, refunding, resolving
 from app.payments.change import Change, lock
 from app.payments.models import Attempt, Payment
 from app.payments.ruling import DONE, Ruling
@@ -51,14 +51,14 @@ def janitor_off() -> AbstractContextManager[Any]:
 
 def new_key_each_time() -> AbstractContextManager[Any]:
     """A retry goes out under a new PSP key."""
-    real = attempts._call
+    real = calls.note
 
     def call(change: Any, *args: Any, **values: Any) -> Any:
         if values.get("key"):
             values["key"] = f"{values['key']}:{change.rt.ids('key')}"
         return real(change, *args, **values)
 
-    return swap(attempts, "_call", call)
+    return swap(calls, "note", call)
 
 
 def _unknown_is(cls: str, only: Callable[[Result], bool]) -> AbstractContextManager[Any]:
