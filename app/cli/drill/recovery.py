@@ -7,6 +7,7 @@ from time import monotonic
 
 from app.cli.drill.client import Client
 from app.cli.drill.house import House
+from app.cli.drill.proxy import FAIR, Weather
 from app.cli.drill.report import Times, times
 from app.cli.drill.shop import Order, Shop
 from app.cli.drill.strike import gone, until_ready
@@ -15,6 +16,7 @@ from app.cli.drill.strike import gone, until_ready
 PRODUCTION: Mapping[str, str] = {"GRACE_SECONDS": "2"}
 _WORKER_LIMIT, _VALKEY_LIMIT, _DATABASE_LIMIT = 20.0, 30.0, 15.0
 _BATCH = 30
+_PSP_LINE, _UNANSWERED = "worker-psp", Weather(holds=frozenset({"down"}))
 _BATCHES, _AT_REST = 5, 5.0
 _GIVE_UP = 120.0
 _FINAL = {"succeeded", "failed", "canceled"}
@@ -36,18 +38,22 @@ async def rested(shop: Shop, client: Client) -> bool:
 async def workers(house: House, shop: Shop, client: Client, repeats: int) -> list[Times]:
     """Kill every worker with payments under way; return how long the work of each then waited.
 
-    Taken up: the payment has changed since, which only a worker does. What had ended before is
-    not counted.
+    Every other time all that the workers could take at once has reached the PSP, and no answer has
+    come. Taken up: the payment has changed since, which only a worker does. What had ended before
+    is not counted.
     """
     taken: list[float] = []
     final: list[float] = []
     for number in range(repeats):
+        unanswered = number % 2 == 0
+        house.weather(_PSP_LINE, _UNANSWERED if unanswered else FAIR)
         orders = await shop.batch(_BATCH)
-        # Sooner or later in the batch's life: claimed, at the PSP, or written down in part.
-        await asyncio.sleep(0.02 + 0.05 * (number % 4))
+        # Else sooner or later in the batch's life: claimed, at the PSP, or written down in part.
+        await asyncio.sleep(1.0 if unanswered else 0.02 + 0.05 * (number % 8))
         began = monotonic()
         for name in house.workers:
             house.signal(name, signal.SIGKILL)
+        house.weather(_PSP_LINE, FAIR)
         waited = await asyncio.gather(*[_taken_up(client, order, began) for order in orders])
         taken += [seconds for seconds in waited if seconds is not None]
         final += await _finals(client, orders, began)

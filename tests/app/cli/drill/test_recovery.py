@@ -1,5 +1,6 @@
 """Between faults and measuring: other settings count, and no breaker is measured instead."""
 
+import asyncio
 import math
 import signal
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import pytest
 
 from app.cli.drill import recovery, strike
 from app.cli.drill.client import Answer, Ask
+from app.cli.drill.proxy import FAIR, Weather
 from app.cli.drill.shop import Shop
 
 
@@ -48,6 +50,44 @@ async def test_a_batch_is_had_however_long_ago_the_last_orders_were() -> None:
     [order] = await shop.batch(1)
     assert asked == [math.inf]
     assert order.payment == "pay_1"
+
+
+async def test_workers_are_killed_before_the_psp_has_answered_every_other_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    happened: list[str] = []
+    clock = [0.0]
+
+    class _House:
+        workers = ("worker-1",)
+
+        def weather(self, link: str, weather: Weather) -> None:
+            happened.append("fair" if weather == FAIR else f"{link} holds {set(weather.holds)}")
+
+        def signal(self, name: str, number: signal.Signals) -> None:
+            happened.append(number.name)
+
+        async def ready(self, name: str) -> bool:
+            return True
+
+    class _Shop:
+        async def batch(self, count: int) -> list[object]:
+            happened.append(f"sold {count}")
+            return []
+
+    async def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    house: Any = _House()
+    shop: Any = _Shop()
+    client: Any = None
+    await recovery.workers(house, shop, client, 2)
+    assert happened == [
+        *("worker-psp holds {'down'}", "sold 30", "SIGKILL", "fair"),
+        *("fair", "sold 30", "SIGKILL", "fair"),
+    ]
+    assert clock[0] > 1.0  # So long they had to ask.
 
 
 async def test_web_and_workers_are_ended_and_awaited() -> None:
