@@ -332,11 +332,12 @@ async def _void(change: Change, attempt: Attempt, result: Result, *, found: bool
     target = target_of(change, attempt, rows)
     if result.cls in {"closed", "declined"}:
         end_attempt(change, attempt, "succeeded")
+        held = target is not None and target.pays  # No page that nobody paid.
         if target is not None:
             attempt.psp_reference = target.psp_reference or target.session_reference
         if target is not None and target.state not in ATTEMPT_FINAL:
             end_attempt(change, target, "closed")
-        close(change, attempt, result)
+        close(change, attempt, result, held=held)
         if hold_left(change.payment, rows) is not None:
             change.job("payments.void", queue="psp", args={"payment_id": change.payment.id})
         return DONE

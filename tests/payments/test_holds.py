@@ -269,3 +269,26 @@ async def test_a_cancel_that_arrives_after_it_was_held_to_be_refused_ends_the_pa
     assert "happened already" in (await verdict(rt, letter.id)).title
     assert (await story.get(payment_id)).status == "canceled"
     await story.end()
+
+
+async def test_a_hold_that_went_while_the_end_of_its_page_was_unknown_has_not_expired(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F29, seed 4193: the shop had asked to capture it, and was told that nobody had paid."""
+    story = await Story.begin(rt, psp)
+    psp.pages_end = True
+    made = await story.create(capture_method="manual")
+    await story.work()
+    (page,), _ = await story.attempts(made.id)
+    psp.script.append("never")
+    await story.hurry()
+    charge = psp.pay(page.id)
+    await receive(rt, "evt_held", psp_reference=charge.id, attempt_id=page.id)
+    await story.work()
+    assert (await story.get(made.id)).status == "requires_capture"
+    await story.capture(made.id)
+    charge.status = "canceled"
+    await story.hurry()
+    ended = await story.get(made.id)
+    assert (ended.status, ended.status_reason) == ("canceled", "authorization_expired")
+    await story.end()
