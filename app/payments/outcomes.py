@@ -332,7 +332,8 @@ async def _void(change: Change, attempt: Attempt, result: Result, *, found: bool
     target = target_of(change, attempt, rows)
     if result.cls in {"closed", "declined"}:
         end_attempt(change, attempt, "succeeded")
-        held = target is not None and target.pays  # No page that nobody paid.
+        # A page that somebody has paid, also with another amount, has not lapsed unpaid.
+        held = target is not None and (target.pays or target.code == "mismatch")
         if target is not None:
             attempt.psp_reference = target.psp_reference or target.session_reference
         if target is not None and target.state not in ATTEMPT_FINAL:
