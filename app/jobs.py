@@ -108,7 +108,7 @@ class Postpone(Exception):
 
 
 class NotNow(Postpone):
-    """Raised by a job that was not tried at all: its PSP may not be called at this moment."""
+    """Raised by a job that was not tried at all: its call may not go out at this moment."""
 
 
 class Bury(Exception):

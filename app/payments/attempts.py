@@ -143,7 +143,7 @@ def sent_before(attempt: Attempt, step: str) -> bool:
 
 
 def not_let_out(attempt: Attempt, step: Step) -> None:
-    """Take back that a step was sent: our own gate kept it, and to send it later is no retry.
+    """Take back that a step was sent: we kept it, and to send it later is no retry.
 
     Not where anybody has done anything about the attempt since: it may have been sent by them.
     """

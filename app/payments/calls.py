@@ -99,7 +99,7 @@ async def complete(change: Change, step: Step, result: Result, duration: float) 
         {
             "call": step.call_id,
             "finished_at": change.now,
-            "outcome": result.cls,
+            "outcome": result.outcome,
             "http_status": result.http_status,
             "duration_us": round(duration * 1_000_000),
             "psp_request_id": (result.request_id or "")[:80] or None,
@@ -112,9 +112,8 @@ async def complete(change: Change, step: Step, result: Result, duration: float) 
 async def in_flight(session: AsyncSession, attempt: Attempt, *, now: datetime) -> bool:
     """Tell whether a call of an attempt may be under way just now.
 
-    Where the outcome is unknown already, whoever made the first call has been given up: what it
-    may yet do with a late answer has a key that the PSP knows. A replay by somebody else may still
-    be on its way.
+    Where the outcome is unknown already, whoever made the first call has been given up. A replay by
+    somebody else may still be on its way; each step has one key, whoever sends it.
     """
     kinds = ("request", "replay", "close") if attempt.state == "sent" else ("replay", "close")
     query = select(PspCall.id).where(
@@ -143,12 +142,15 @@ async def may_arrive(change: Change, attempt: Attempt) -> datetime | None:
 async def missed_before(
     change: Change, attempt: Attempt, *, after: datetime, asked: datetime
 ) -> bool:
-    """Tell whether a look-up found nothing, ten minutes or more before the one of that moment."""
+    """Tell whether a look-up had found nothing ten minutes or more before that moment.
+
+    It began after the one, and was answered long enough before the other: looks may lie.
+    """
     query = select(PspCall.id).where(
         PspCall.attempt_id == attempt.id,
         PspCall.kind == "lookup",
         PspCall.outcome == "not_found",
         PspCall.started_at > after,
-        PspCall.started_at <= asked - _MISSES_APART,
+        PspCall.finished_at <= asked - _MISSES_APART,
     )
     return (await change.session.scalar(query.limit(1))) is not None

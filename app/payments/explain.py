@@ -166,7 +166,7 @@ def _requires_action(facts: Facts) -> Explanation:
         return Explanation(why=why, then=f"The page stays open{until}.", can=can)
     if payment.status_reason == "psp_unavailable":
         return Explanation(
-            why="The PSP does not answer just now, so its page is not there yet.",
+            why="The PSP cannot be asked just now, so its page is not there yet.",
             then="The customer waits on our page, which goes on by itself as soon as it is.",
             can=can,
         )
@@ -206,8 +206,8 @@ def _processing(facts: Facts) -> Explanation:
         )
     if payment.status_reason == "psp_unavailable":
         return Explanation(
-            why="The PSP does not answer just now. Nothing has been charged so far.",
-            then="We try again by itself, with the same key, so it happens at most once.",
+            why="The PSP cannot be asked just now. Nothing has been charged so far.",
+            then="It is tried again by itself, with the same key, so it happens at most once.",
             can="You can cancel it.",
         )
     if any(row.kind == "capture" for row in facts.attempts) or _was_held(facts):

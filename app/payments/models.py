@@ -269,7 +269,7 @@ class PspCall(db.Base):
     params_hash: Mapped[str | None] = mapped_column(String(64))
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]  # Null: we do not know how it ended.
-    outcome: Mapped[str | None] = mapped_column(String(12))  # A class of psp/port.py.
+    outcome: Mapped[str | None] = mapped_column(String(12))  # See Result.outcome.
     http_status: Mapped[int | None]
     duration_us: Mapped[int | None] = mapped_column(BigInteger)
     psp_request_id: Mapped[str | None] = mapped_column(String(80))

@@ -35,7 +35,7 @@ _CAP_AWAY = 60.0  # It had surely no effect, and the gate spares the PSP.
 _MESSAGE = 500  # Characters of what a PSP says that are kept.
 _GIVE_UP = timedelta(hours=24)
 _TOO_OLD = timedelta(minutes=1)  # A request, since it was noted. See `calls.may_arrive`.
-_PAUSE = 1.0  # Seconds, for a process that stood still.
+_PAUSE = 5.0  # Seconds, at most, for a process that stood still.
 _BUSY = frozenset({"created", "sent", "unknown"})
 
 
@@ -279,20 +279,24 @@ async def call(rt: Runtime, step: Step) -> tuple[Result, float]:
     """
     adapter, began = rt.psp(step.connection_id), rt.timer()
 
+    def in_time() -> None:
+        if step.kind != "lookup" and rt.clock() - step.noted_at > _TOO_OLD:
+            raise _StoodStillError
+
     async def send() -> Result:
         nonlocal began
         began = rt.timer()
         rt.failpoints.hit("psp.before_send")
         if step.kind == "lookup":
             return await adapter.look_up(step.request, reference=step.reference)
-        if rt.clock() - step.noted_at > _TOO_OLD:
-            raise _StoodStillError
+        in_time()
         key, reference = step.key or "", step.reference
         if step.kind == "close":
             return await adapter.close_out(step.request, key=key, reference=reference or "")
         return await adapter.send(step.step, step.request, key=key, reference=reference)
 
     try:
+        in_time()  # Before it takes a probe, or the room of another one.
         result = await rt.gates.through(step.connection_id, step.operation, send, retry=step.retry)
     except asyncio.CancelledError:
         # Shutdown or timeout in the middle of the call: the attempt stays `sent`, and whoever
@@ -300,8 +304,9 @@ async def call(rt: Runtime, step: Step) -> tuple[Result, float]:
         log.warning("psp_call_cut", attempt_id=step.attempt_id, step=step.step)
         raise
     except _StoodStillError:
-        why = "It was noted too long ago to be sent."
-        result = Result(cls="not_sent", message=why, retry_after=_PAUSE, turned_away=True)
+        log.warning("psp_call_stood_still", attempt_id=step.attempt_id, step=step.step)
+        why, wait = "It was noted too long ago to be sent.", rt.ids.uniform(_PAUSE / 2, _PAUSE)
+        result = Result(cls="not_sent", message=why, retry_after=wait, turned_away=True)
     except Exception as error:
         log.exception("psp_call_failed", attempt_id=step.attempt_id, step=step.step)
         result = Result(cls="unknown", message=f"Our own fault: {type(error).__name__}")

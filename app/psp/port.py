@@ -6,8 +6,10 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-# Classes of a look-up that has told nothing.
-FAILED_LOOKS = frozenset({"unknown", "not_sent", "busy"})
+# How the row of a call ends, beside the classes; to whoever asked, both are `not_sent`.
+KEPT, UNAUTHORIZED = "kept", "unauthorized"
+# Classes, and ends, of a look-up that has told nothing.
+FAILED_LOOKS = frozenset({"unknown", "not_sent", "busy", KEPT, UNAUTHORIZED})
 # Classes of an answer to a request that tell nothing of an earlier one with the same key.
 NOT_TAKEN = frozenset({"not_sent", "busy", "rejected"})
 AttemptKind = Literal["checkout", "charge", "capture", "void", "refund"]
@@ -74,13 +76,20 @@ class Result(msgspec.Struct, kw_only=True):
     message: str | None = None
     retry_after: float | None = None  # Seconds.
     resend: bool = True  # False: the PSP says not to send this again (look up instead).
-    turned_away: bool = False  # Our own gate did not let it out; the PSP was not asked.
+    turned_away: bool = False  # We kept it (the gate, or it came too late): nobody was asked.
     unauthorized: bool = False  # 401 or 403: nothing was done, our credential is wrong.
     http_status: int | None = None
     request_id: str | None = None
     psp_created_at: datetime | None = None
     refunds: list["RefundSeen"] = []  # Look-ups and events about a charge: its refunds.
     raw: dict[str, Any] = {}  # What we keep of the answer, sealed, for the timeline.
+
+    @property
+    def outcome(self) -> str:
+        """Return how the call's row ends, which tells apart who turned a request away."""
+        if self.turned_away:
+            return KEPT
+        return UNAUTHORIZED if self.unauthorized else self.cls
 
 
 class RefundSeen(msgspec.Struct, kw_only=True):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from app import money
 from app.payments.models import Attempt, PspCall
 from app.payments.states import UNEXPECTED
+from app.psp.port import KEPT, UNAUTHORIZED
 from app.timeline.schemas import Detail, Moment, Tone
 from app.timeline.words import sentence, took
 
@@ -34,6 +35,18 @@ _ANSWERS: dict[str | None, _Saying] = {
         "wait",
         "rotate-clockwise",
         "Nothing can have happened. Tried again by itself, with the same key.",
+    ),
+    KEPT: _Saying(
+        "We kept it back",
+        "wait",
+        "rotate-clockwise",
+        "Nothing left us this time. It goes by itself, with the same key.",
+    ),
+    UNAUTHORIZED: _Saying(
+        "It does not accept our credential",
+        "bad",
+        "x",
+        "Nothing happened. Tried again by itself, with the same key.",
     ),
     "busy": _Saying(
         "It asked us to come back later",
@@ -71,6 +84,7 @@ _FOUND: dict[str | None, _Saying] = {
         "user-exclamation",
         "Nothing more is done by itself; a person has to look.",
     ),
+    UNAUTHORIZED: _Saying("It does not accept our credential", "bad", "x", "We ask again."),
     "not_found": _Saying(
         "Not found, but its search may be behind",
         "quiet",
@@ -78,6 +92,7 @@ _FOUND: dict[str | None, _Saying] = {
         "Not found is not yet a “no”.",
     ),
 }
+_UNASKED = _Saying("We had to leave it alone", "quiet", "zoom-question", "We ask later.")
 _NO_ANSWER = _Saying("No usable answer", "quiet", "zoom-question", "We ask again.")
 _DONE = {
     "checkout": ("Paid", "The customer paid on the PSP's page."),
@@ -138,18 +153,24 @@ def call_moments(
 
 
 def _call(call: PspCall, attempt: Attempt, answer: str) -> Moment:
-    if call.kind == "lookup":
+    if call.kind == "lookup" and call.outcome == KEPT:
+        says = _UNASKED
+        title = f"We meant to ask the PSP. {says.words}"
+    elif call.kind == "lookup":
         says = _FOUND.get(call.outcome, _NO_ANSWER)
         title = f"We asked the PSP. {says.words}"
     else:
         says = _ANSWERS.get(call.outcome, _ANSWERS[None])
-        start = "We repeated the same call" if call.kind == "replay" else "We told the PSP"
+        told, again = "We told the PSP", "We repeated the same call"
+        if call.outcome == KEPT:
+            told, again = "We were about to tell the PSP", "We were about to repeat the call"
+        start = again if call.kind == "replay" else told
         words = says.words
         if call.outcome == "unknown" and call.http_status is None and call.duration_us:
             words = f"No answer in {took(call.duration_us / 1000)}"
         title = f"{start} to {effect(attempt, call.step)}. {words}"
     spent = f"Answer in {took(call.duration_us / 1000)}." if call.duration_us is not None else ""
-    lost = call.outcome in {"unknown", "not_sent", None}
+    lost = call.outcome in {"unknown", "not_sent", KEPT, None}
     parts = [says.text, sentence(call.detail) if not lost else "", "" if lost else spent]
     return Moment(
         at=call.started_at,

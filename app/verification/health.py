@@ -14,6 +14,7 @@ from app.payments.states import ALARM_AFTER
 from app.psp.gate_rows import SHARED
 from app.psp.gates import fair_key
 from app.psp.models import PspGate
+from app.psp.port import FAILED_LOOKS, KEPT
 from app.queue import QUEUES
 from app.reviews.models import Review
 from app.webhooks.models import Delivery, Endpoint, Event
@@ -21,8 +22,9 @@ from app.webhooks.models import Delivery, Endpoint, Event
 WINDOW = timedelta(minutes=5)
 STUCK = timedelta(seconds=30)  # Due work that nobody takes for this long.
 _DONE = timedelta(minutes=1)
-# The answers that say that the PSP (or the way to it) has a problem; a decline is a good answer.
-_FAULTS = ("unknown", "not_sent", "busy")
+# The answers that say that the PSP (or the way to it) has a problem; a decline is a good answer,
+# and what we kept ourselves none.
+_FAULTS = frozenset(FAILED_LOOKS - {KEPT})
 _FEWEST = 3
 
 

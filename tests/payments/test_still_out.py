@@ -1,5 +1,7 @@
 """Requests that may still be out: nothing is decided, and nothing sent, as if they were not."""
 
+import pytest
+
 from app.failpoints import Failpoints
 from app.payments import resolving
 from app.psp.breaker import IN_A_ROW
@@ -50,7 +52,7 @@ def _confirms(psp: BookPsp) -> int:
 
 
 async def test_the_step_that_others_have_sent_is_theirs(rt: Runtime, psp: BookPsp) -> None:
-    """F03: the answer to the first step lay for a minute; the second was sent meanwhile."""
+    """F08: the answer to the first step lay for long; the second was sent meanwhile."""
     story = await Story.begin(rt, psp)
     payment_id = await _late(story, psp, "ok", "never", "busy")
     assert _confirms(psp) == 1
@@ -65,7 +67,7 @@ async def test_the_step_that_others_have_sent_is_theirs(rt: Runtime, psp: BookPs
 
 
 async def test_what_the_psp_decides_later_is_not_sent_again(rt: Runtime, psp: BookPsp) -> None:
-    """F03: a second confirm that is turned away made it look as if nothing had been asked."""
+    """F08: a second confirm, answered “busy”, made it look as if nothing had been asked."""
     story = await Story.begin(rt, psp)
     payment_id = await _late(story, psp, "ok", "pending", "busy")
     assert _confirms(psp) == 1
@@ -75,6 +77,52 @@ async def test_what_the_psp_decides_later_is_not_sent_again(rt: Runtime, psp: Bo
     charge.status, charge.captured = "succeeded", charge.amount  # The PSP has decided.
     await story.resolved(payment_id)
     assert (await story.get(payment_id)).status == "succeeded"
+    await story.end()
+
+
+@pytest.mark.parametrize("word", ["busy", "rejected", "not_sent"])
+async def test_a_step_sent_beside_a_replay_of_the_one_before_stays_open(
+    rt: Runtime, psp: BookPsp, word: str
+) -> None:
+    """F08: a replay of the first step has no answer when the first answer to it is heard."""
+    story = await Story.begin(rt, psp)
+    payment_id = await _late(story, psp, "never", word)
+    assert _confirms(psp) == 1
+    assert await _state(story, payment_id) == "unknown"
+    assert await story.dead() == []
+    assert (await story.cancel(payment_id)).status == "processing"
+    await story.resolved(payment_id)
+    await story.forget_calls()
+    await story.hurry()
+    assert (await story.get(payment_id)).status == "canceled"
+    assert psp.total() == 0
+    await story.end()
+
+
+@pytest.mark.parametrize("word", ["declined", "ok"])
+async def test_a_replay_that_stood_still_leaves_what_others_have_settled(
+    rt: Runtime, psp: BookPsp, clock: Clock, word: str
+) -> None:
+    """F08: it left a moment for the next look on an attempt that had ended."""
+    story = await Story.begin(rt, psp)
+    payment_id, attempt = await story.uncertain("never")
+    psp.script.append(word)
+    rt.made_gates = gates = OpenGates(rt)
+
+    async def others() -> None:
+        clock.forward(minutes=2)
+        await story.forget_calls()
+        await resolving.resolve(rt, attempt_id=attempt.id)
+
+    async def then_stand_still() -> None:
+        gates.meanwhile = others
+
+    psp.while_looking = then_stand_still
+    await story.hurry()
+    assert await _state(story, payment_id) == {"declined": "declined", "ok": "succeeded"}[word]
+    ((settled,), calls) = await story.attempts(payment_id)
+    assert settled.next_check_at is None
+    assert "kept" in {call.outcome for call in calls}
     await story.end()
 
 
@@ -110,7 +158,10 @@ async def test_what_was_noted_long_ago_is_not_sent(rt: Runtime, psp: BookPsp, cl
     gates.before = lambda: clock.forward(minutes=2)
     await story.work()
     assert psp.requests == []
-    assert await _state(story, made.id) == "created"
+    ((attempt,), (call,)) = await story.attempts(made.id)
+    # It was never out, and to send it is no retry.
+    assert (attempt.state, attempt.step, attempt.first_sent_at) == ("created", None, None)
+    assert call.outcome == "kept"
     gates.before = None
     await story.hurry()
     assert (await story.get(made.id)).status == "succeeded"
@@ -121,14 +172,14 @@ async def test_what_was_noted_long_ago_is_not_sent(rt: Runtime, psp: BookPsp, cl
 async def test_what_stood_still_says_nothing_about_the_psp(
     rt: Runtime, psp: BookPsp, clock: Clock
 ) -> None:
-    """F08: five of them at once had shut that operation's gate for everybody."""
+    """F08: five of them in a row had shut that operation's gate for everybody."""
     story = await Story.begin(rt, psp, gates=True)
     made = [await story.create(payment_method="pm_card_visa") for _ in range(IN_A_ROW + 1)]
     rt.failpoints = StandsStill(clock, times=len(made))
     for _ in range(2):
         await story.hurry()
     calls = [call for one in made for call in (await story.attempts(one.id))[1]]
-    assert [call.outcome for call in calls].count("not_sent") == len(made)
+    assert [call.outcome for call in calls].count("kept") == len(made)
     assert {(await story.get(one.id)).status for one in made} == {"succeeded"}
     assert rt.gates.shut(SANDBOX, "charge") is None
     await story.end()
@@ -184,8 +235,9 @@ async def test_a_look_that_lay_is_not_its_own_earlier_miss(
         clock.forward(minutes=11)
 
     psp.while_looking = sleep
-    await story.hurry()
-    assert await _state(story, paid.id) == "unknown"
+    for _ in range(2):  # The second one is asked right after the first was answered.
+        await story.hurry()
+        assert await _state(story, paid.id) == "unknown"
     clock.forward(minutes=11)
     await story.hurry()
     assert await _state(story, paid.id) == "needs_review"

@@ -18,6 +18,7 @@ from app.timeline import queries
 from app.timeline.schemas import Moment
 from app.webhooks.models import Delivery, Event
 from tests.payments.story import Story
+from tests.support.gates import OpenGates
 from tests.support.psp import BookPsp
 from tests.webhooks.shop import add_endpoint
 
@@ -70,6 +71,40 @@ async def test_a_lost_reply_is_told_with_the_question_that_settled_it(
     words = titles(after)
     assert words.index("Outcome unknown") < words.index("We asked the PSP. It had done it, once")
     assert "Succeeded" in words
+
+
+async def test_what_we_kept_back_is_not_said_to_have_been_told(rt: Runtime, psp: BookPsp) -> None:
+    story = await Story.begin(rt, psp)
+    rt.made_gates = gates = OpenGates(rt)
+    gates.keeps = 1
+    made = await story.create(12_840, payment_method="pm_card_visa")
+    await story.work()
+    kept = "We were about to tell the PSP to prepare a charge of 128.40 EUR. We kept it back"
+    assert kept in titles(await told(story, made.id))
+    psp.script.extend(["ok", "lost"])
+    await story.hurry()
+    gates.keeps = 1
+    await story.hurry()
+    looked = "We meant to ask the PSP. We had to leave it alone"
+    assert looked in titles(await told(story, made.id))
+    await story.hurry()
+    assert (await story.get(made.id)).status == "succeeded"
+    await story.end()
+
+
+async def test_a_credential_that_the_psp_does_not_accept_is_named(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F25: the request had left us, and nothing came of it."""
+    story = await Story.begin(rt, psp)
+    psp.script.append("unauthorized")
+    made = await story.create(12_840, payment_method="pm_card_visa")
+    await story.work()
+    said = "We told the PSP to prepare a charge of 128.40 EUR. It does not accept our credential"
+    assert said in titles(await told(story, made.id))
+    await story.hurry()
+    assert (await story.get(made.id)).status == "succeeded"
+    await story.end()
 
 
 async def test_the_answer_is_opened_and_shut_again_when_the_customer_is_erased(

@@ -13,6 +13,7 @@ from app.verification import health
 from app.verification.health import Health
 from app.webhooks.models import Event
 from tests.payments.story import Story
+from tests.support.gates import OpenGates
 from tests.support.psp import BookPsp
 
 
@@ -99,6 +100,17 @@ async def test_a_psp_that_does_not_answer_is_named(rt: Runtime, psp: BookPsp) ->
     async with rt.sessions.begin() as session:
         await session.execute(update(PspCall).values(started_at=rt.clock() - timedelta(minutes=6)))
     assert (await found(rt)).psps == []
+
+
+async def test_what_we_kept_back_says_nothing_about_the_psp(rt: Runtime, psp: BookPsp) -> None:
+    story = await Story.begin(rt, psp)
+    rt.made_gates = gates = OpenGates(rt)
+    gates.keeps = 3
+    for _ in range(3):
+        await story.charge()
+    (charge,) = (await found(rt)).psps
+    assert (charge.calls, charge.faults, charge.last_outcome) == (3, 0, "kept")
+    assert not charge.failing
 
 
 async def test_a_declined_card_is_a_good_answer(rt: Runtime, psp: BookPsp) -> None:

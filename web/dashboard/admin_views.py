@@ -48,6 +48,8 @@ _OUTCOMES = {
     "not_found": "Not found",
     "mismatch": "Something else than we asked for",
     "not_sent": "The question never left us",
+    "kept": "The PSP could not be asked",
+    "unauthorized": "The PSP does not accept our credential",
     "busy": "The PSP is busy",
     "unknown": "No answer that we can read",
 }
