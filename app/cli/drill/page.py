@@ -67,6 +67,7 @@ def _numbers(report: Report) -> str:
         "at named places": report.placed,
         "orders": report.orders,
         "payments accepted": report.accepted,
+        "paid on the PSP's page": report.on_page,
         "without an answer": report.unanswered,
         "webhooks taken": report.webhooks,
     }

@@ -80,15 +80,32 @@ def draw(
     `lease` in seconds decides how long a process is stopped: some wake after theirs ran out.
     """
     rounds = []
+    decks = _Decks(random.Random(f"{seed}:places"))
     for number, kills in enumerate(sizes, 1):
-        faults = _round(random.Random(f"{seed}:{number}"), kills, lease, postgres=postgres)
+        faults = _round(random.Random(f"{seed}:{number}"), decks, kills, lease, postgres=postgres)
         # With dice of their own: the others fall as they did when these lines had no faults.
         told = _told(random.Random(f"{seed}:{number}:told"))
         rounds.append((*faults, *told))
     return rounds
 
 
-def _round(chance: random.Random, kills: int, lease: float, *, postgres: bool) -> tuple[Fault, ...]:
+class _Decks:
+    """Named places in an order of chance, each one before any comes again."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._left: dict[Sequence[str], list[str]] = {}
+
+    def draw(self, places: Sequence[str]) -> str:
+        left = self._left.setdefault(places, [])
+        if not left:
+            left += self._chance.sample(places, len(places))
+        return left.pop()
+
+
+def _round(
+    chance: random.Random, decks: _Decks, kills: int, lease: float, *, postgres: bool
+) -> tuple[Fault, ...]:
     # A swarm: each round leaves some kinds out, because faults that are always on hide others.
     others = [n for n in PROCESSES[1:] if postgres or n not in {"postgres", "worker-2"}]
     chosen = ["worker-1", *chance.sample(others, chance.randint(3, len(others)))]
@@ -97,7 +114,7 @@ def _round(chance: random.Random, kills: int, lease: float, *, postgres: bool) -
     faults: list[Fault] = []
     placed: dict[str, bool] = {}
     for target in targets:
-        fault = _kill(chance, target, lease, after_life=placed.get(target, True))
+        fault = _kill(chance, decks, target, lease, after_life=placed.get(target, True))
         # A failpoint is armed as a process starts, so only one that ended the life before leads
         # to another.
         placed[target] = fault.how in {"kill", "term"}
@@ -106,7 +123,9 @@ def _round(chance: random.Random, kills: int, lease: float, *, postgres: bool) -
     return tuple(faults)
 
 
-def _kill(chance: random.Random, target: str, lease: float, *, after_life: bool) -> Fault:
+def _kill(
+    chance: random.Random, decks: _Decks, target: str, lease: float, *, after_life: bool
+) -> Fault:
     gap = round(chance.uniform(0.2, 1.5), 2)
     places: Sequence[str] = ()
     if target == "web":
@@ -119,7 +138,7 @@ def _kill(chance: random.Random, target: str, lease: float, *, after_life: bool)
         # Half of them are zombies: another one has taken their work when they wake.
         seconds = round(chance.choice((0.5, lease * 1.5 + 1.0)), 2)
     if places and after_life and chance.random() < 0.6:
-        place = chance.choice(places)
+        place = decks.draw(places)
         if how == "stop" and chance.random() < 0.2:
             return Fault(target=target, how="block", gap=gap, place=place, seconds=10.0)
         return Fault(

@@ -83,6 +83,7 @@ class Report(msgspec.Struct, kw_only=True):
     faults: dict[str, int]
     orders: int
     accepted: int
+    on_page: int  # Paid by a customer on the PSP's own page.
     requests: int
     unanswered: int
     webhooks: int
@@ -156,6 +157,7 @@ def lines(report: Report) -> list[str]:
         f"  faults injected        {faults}",
         f"  orders                 {report.orders}",
         f"  payments accepted      {report.accepted}",
+        f"  paid on the PSP's page {report.on_page}",
         f"  no answer to           {report.unanswered} of {report.requests} requests",
         f"  webhooks taken         {report.webhooks}",
     ]

@@ -12,6 +12,7 @@ import msgspec
 from app.cli.drill import database, outage, plan, recovery, report
 from app.cli.drill.checks import Violation, check
 from app.cli.drill.client import Client
+from app.cli.drill.customer import Customer
 from app.cli.drill.house import QUICK, House
 from app.cli.drill.plan import Fault
 from app.cli.drill.receiver import Receiver
@@ -82,6 +83,7 @@ class Found(msgspec.Struct, kw_only=True):
     outage: Outage | None = None
     orders: int = 0
     accepted: int = 0
+    on_page: int = 0
     requests: int = 0
     unanswered: int = 0
     webhooks: int = 0
@@ -98,7 +100,8 @@ class Stage:
         port, host = house.links["shop-api"].port, f"localhost:{house.port}"
         self.client = Client(port, host, str(house.story["api_key"]), seed)
         self.receiver = Receiver()
-        self.shop = Shop(self.client, seed=seed, rate=rate)
+        self.customer = Customer(port, host)
+        self.shop = Shop(self.client, self.customer, seed=seed, rate=rate)
 
     async def open(self) -> None:
         """Let the shop hear of everything. Raises TimeoutError."""
@@ -115,6 +118,7 @@ class Stage:
         """Close what the shop holds."""
         await self.shop.abandon()
         self.receiver.stop()
+        await self.customer.close()
         await self.client.close()
 
     async def check(self, found: Found) -> Records:
@@ -154,6 +158,7 @@ class Stage:
         found.orders += len(self.shop.orders)
         asks = [ask for ask in self.client.asks if ask.path == "/v1/payments"]
         found.accepted += sum(1 for ask in asks if ask.accepted)
+        found.on_page += sum(1 for order in self.shop.orders if order.on_page)
         found.requests += self.client.requests
         found.unanswered += self.client.unanswered
         found.webhooks += self.receiver.received
@@ -186,6 +191,7 @@ async def drill(options: Options, say: Say) -> Report:
         faults=report.counted(found.struck),
         orders=found.orders,
         accepted=found.accepted,
+        on_page=found.on_page,
         requests=found.requests,
         unanswered=found.unanswered,
         webhooks=found.webhooks,

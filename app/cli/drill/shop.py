@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from app.cli.drill.client import Answer, Client
+from app.cli.drill.client import Answer, Ask, Client
+from app.cli.drill.customer import DECLINED, GOOD, Customer
 
 # What the sandbox's customers pay with, and how often. Nothing that waits for a person: a drill
 # must end by itself.
@@ -40,7 +41,9 @@ class Order(msgspec.Struct, kw_only=True):
     currency: str
     kind: str
     token: str | None
+    manual: bool  # The shop captures by itself.
     payment: str | None = None
+    on_page: bool = False  # The customer has paid on the PSP's page, and was sent back.
     refunds: list[str] = []
     told: list[str] = []
     done: bool = False
@@ -49,8 +52,9 @@ class Order(msgspec.Struct, kw_only=True):
 class Shop:
     """Sends orders at a rate (a second) until stopped, and follows each of them to its end."""
 
-    def __init__(self, client: Client, *, seed: int, rate: float) -> None:
+    def __init__(self, client: Client, customer: Customer, *, seed: int, rate: float) -> None:
         self._client = client
+        self._customer = customer
         self._seed = seed
         self._rate = rate
         self._stopping = asyncio.Event()
@@ -119,8 +123,9 @@ class Shop:
 
     def _draw(self, number: int) -> Order:
         chance = random.Random(f"{self._seed}:order:{number}")
-        kind = chance.choices(("sale", "hold", "page"), (70, 20, 10))[0]
+        kind = chance.choices(("sale", "hold", "page"), (55, 20, 25))[0]
         token = chance.choices(list(_TOKENS), list(_TOKENS.values()))[0]
+        manual = kind == "hold" or (kind == "page" and chance.random() < 0.25)
         return Order(
             number=number,
             reference=f"drill-{self._seed}-{number:06}",
@@ -128,6 +133,7 @@ class Shop:
             currency=chance.choice(("eur", "eur", "usd", "jpy")),
             kind=kind,
             token=None if kind == "page" else token,
+            manual=manual,
             refunds=[],
             told=[],
         )
@@ -135,7 +141,7 @@ class Shop:
     def plain(self) -> Order:
         """Draw an order that is paid at once with a good card."""
         order = self._draw(len(self.orders) + 1)
-        order.kind, order.token = "sale", "pm_card_visa"
+        order.kind, order.token, order.manual = "sale", "pm_card_visa", False
         self.orders.append(order)
         return order
 
@@ -162,7 +168,7 @@ class Shop:
         }
         if order.token is not None:
             body["payment_method"] = order.token
-        if order.kind == "hold":
+        if order.manual:
             body["capture_method"] = "manual"
         return body
 
@@ -178,16 +184,36 @@ class Shop:
             order.done = gives_up or not ask.abandoned
             return
         if order.kind == "page":
-            await self._give_up(order, chance)
-        elif await self._awaited(order, _FINAL | {"requires_capture"}) == "requires_capture":
+            await self._on_page(order, ask, chance)
+        if await self._awaited(order, _FINAL | {"requires_capture"}) == "requires_capture":
             await self._decide(order, chance)
         status = await self._awaited(order, _FINAL)
         if status == "succeeded" and chance.random() < 0.5:
             await self._refund(order, chance)
         order.done = True
 
+    async def _on_page(self, order: Order, ask: Ask, chance: random.Random) -> None:
+        """The customer pays on the PSP's page, or never; or while the shop ends it (F54)."""
+        cards = [DECLINED, GOOD] if chance.random() < 0.2 else [GOOD]
+        wish = chance.random()
+        if wish < 0.25:
+            await self._give_up(order, chance)
+            return
+
+        async def ended() -> bool:
+            return await self._status(order) in _FINAL
+
+        async def pay() -> None:
+            address = str(ask.accepted[0].body["checkout_url"])
+            order.on_page = await self._customer.pay(address, cards, ended)
+
+        if wish < 0.45:
+            await asyncio.gather(pay(), self._give_up(order, chance))
+        else:
+            await pay()
+
     async def _give_up(self, order: Order, chance: random.Random) -> None:
-        """The customer never pays: the shop ends the page, sometimes at once."""
+        """The shop ends the page, sometimes at once."""
         await asyncio.sleep(chance.uniform(0.0, 1.5))
         await self._again(f"/v1/payments/{order.payment}/cancel", {}, order)
 

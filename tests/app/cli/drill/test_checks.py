@@ -49,6 +49,7 @@ def sound() -> Records:
                 amount=1000,
                 currency="eur",
                 kind="sale",
+                manual=False,
                 token="pm_card_visa",
                 payment="pay_1",
                 told=["processing", "succeeded"],

@@ -8,7 +8,7 @@ import pytest
 
 from app.cli.drill import plan
 from app.cli.drill.plan import LINKS, PROCESSES, Fault, draw
-from app.failpoints import PLACES, parse
+from app.failpoints import PLACES, WEB_PLACES, WORKER_PLACES, parse
 from app.webhooks.schedule import DELAYS
 
 
@@ -39,10 +39,27 @@ def test_each_round_spoils_the_lines_of_events_and_webhooks_once(postgres: bool)
 
 
 def test_faults_of_events_and_webhooks_change_no_other_fault_of_a_seed() -> None:
-    """What a seed planned before these lines had faults, it plans today."""
+    """They have dice of their own, so that a seed plans the others as it would without them."""
     sentences = [fault.sentence() for faults in drawn(7) for fault in faults[:-2]]
     told = hashlib.sha256("\n".join(sentences).encode()).hexdigest()
-    assert told.startswith("524d8f1868fb")
+    assert told.startswith("2582c9d1ff67")
+
+
+@pytest.mark.parametrize("postgres", [True, False])
+@pytest.mark.parametrize("places", [WEB_PLACES, WORKER_PLACES])
+def test_no_named_place_comes_again_before_the_others_came(
+    postgres: bool, places: tuple[str, ...]
+) -> None:
+    for seed in range(20):
+        faults = [fault for faults in drawn(seed, postgres=postgres) for fault in faults]
+        times = [sum(fault.place == place for fault in faults) for place in places]
+        assert max(times) - min(times) <= 1
+
+
+@pytest.mark.parametrize("postgres", [True, False])
+def test_the_seed_that_each_run_plays_comes_by_every_named_place(postgres: bool) -> None:
+    faults = [fault for faults in drawn(1, postgres=postgres) for fault in faults]
+    assert {fault.place for fault in faults} - {None} == PLACES
 
 
 @pytest.mark.parametrize("seed", range(20))

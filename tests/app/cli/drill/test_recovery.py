@@ -45,7 +45,7 @@ async def test_a_batch_is_had_however_long_ago_the_last_orders_were() -> None:
             return Ask(path=path, key="k", body=body, answers=[yes])
 
     client: Any = _Client()
-    shop = Shop(client, seed=1, rate=1.0)
+    shop = Shop(client, client, seed=1, rate=1.0)
     await shop.settled(0.0)
     [order] = await shop.batch(1)
     assert asked == [math.inf]

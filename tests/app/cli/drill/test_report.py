@@ -37,6 +37,7 @@ def report(**values: Any) -> Report:
             "faults": {"web: kill": 12, "worker-1: term": 8},
             "orders": 90,
             "accepted": 88,
+            "on_page": 9,
             "requests": 400,
             "unanswered": 31,
             "webhooks": 300,
