@@ -120,23 +120,24 @@ def _same(known: tuple[int, str, str], one: "Refund") -> bool:
 
 
 def _receivable(world: "World") -> None:
-    """Compare the sum: what the PSP owes us by its book and by ours."""
-    query = "SELECT COALESCE(SUM(balance), 0) FROM accounts WHERE kind = 'psp_receivable'"
-    ((balance,),) = world.rows(query)
-    paid = "SELECT transfers FROM postings WHERE kind = 'psp_fee' AND status = 'accepted'"
-    fees = sum(each[2] for (transfers,) in world.rows(paid) for each in json.loads(transfers))
-    waits = _without_room(world)
-    owed = sum(
-        intent.captured
-        - sum(
-            one.amount
-            for one in intent.refunds
-            if one.status == "succeeded" and one.id not in waits
-        )
-        for intent in world.book.intents.values()
+    """Compare the sums, by currency: what the PSP owes us by its book and by ours."""
+    ours, owed, waits = Counter[str](), Counter[str](), _without_room(world)
+    query = "SELECT currency, balance FROM accounts WHERE kind = 'psp_receivable'"
+    for currency, balance in world.rows(query):
+        ours[currency] += balance
+    # The PSP takes its fee in the currency of the charge.
+    paid = (
+        "SELECT p.currency, f.transfers FROM postings f JOIN payments p ON p.id = f.payment_id "
+        "WHERE f.kind = 'psp_fee' AND f.status = 'accepted'"
     )
-    if balance + fees != owed:
-        world.broken("I3", f"the PSP owes {owed}, psp_receivable and fees say {balance + fees}")
+    for currency, transfers in world.rows(paid):
+        ours[currency] += sum(each[2] for each in json.loads(transfers))
+    for intent in world.book.intents.values():
+        back = [one for one in intent.refunds if one.status == "succeeded" and one.id not in waits]
+        owed[intent.currency] += intent.captured - sum(one.amount for one in back)
+    for currency in sorted(set(ours) | set(owed)):
+        if (there := owed[currency]) != (here := ours[currency]):
+            world.broken("I3", f"PSP owes {there} {currency}, receivable and fees say {here}")
 
 
 def one_charge_each(world: "World") -> None:

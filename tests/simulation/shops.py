@@ -111,6 +111,7 @@ class Sale:
         self.hosted = self.random.random() < 0.5
         self.manual = self.random.random() < 0.35
         self.amount = self.random.choice((100, 101, 999, 1234, 5000, 12_345, 99_999))
+        self.currency = self.random.choice(("eur", "eur", "usd", "jpy"))
         self.id: str | None = None
         self.state: str | None = None
 
@@ -133,7 +134,7 @@ class Sale:
     async def _create(self) -> None:
         sent: dict[str, Any] = {
             "amount": self.amount,
-            "currency": "eur",
+            "currency": self.currency,
             "description": self.shop.canary,
             "reference": self.key("order"),
             "metadata": {"key": self.key("create")},

@@ -24,6 +24,7 @@ RULES = {
     "error_500_is_failed": {"I3", "I4", "I6", "I8"},
     "event_is_believed": {"I3", "I6", "I8"},
     "events_not_deduplicated": {"I12"},
+    "fee_in_euros": {"I3"},
     "fee_loses_a_cent": {"I1", "I2", "I4"},
     "gone_for_good": {"I3"},
     "held_is_taken": {"I10"},

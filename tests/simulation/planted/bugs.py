@@ -20,6 +20,7 @@ from app.desk import processing as desk
 from app.desk.finding import Finding
 from app.inbox import processing as inbox
 from app.ledger import postings, rows
+from app.money import Money
 from app.payments import attempts, calls, outcomes, processing, receipts, refunding, resolving
 from app.payments.change import Change, lock
 from app.payments.models import Attempt, Payment
@@ -201,6 +202,16 @@ def fee_loses_a_cent() -> AbstractContextManager[Any]:
     return swap(postings, "capture", capture)
 
 
+def fee_in_euros() -> AbstractContextManager[Any]:
+    """The PSP's fee is booked in euros, whatever it was taken in."""
+    real = postings.psp_fee
+
+    def psp_fee(**values: Any) -> Any:
+        return real(**values | {"amount": Money(values["amount"].minor, "eur")})
+
+    return swap(postings, "psp_fee", psp_fee)
+
+
 def reserve_not_released() -> AbstractContextManager[Any]:
     """A refund that fails leaves its money set aside."""
     real = refunding.fail_refund
@@ -358,6 +369,6 @@ BUGS: dict[str, Plant] = {
         *(no_fence, cancelled_is_failed, stale_balance, fee_loses_a_cent, reserve_not_released),
         *(replay_not_idempotent, poison_for_ever, cancel_while_unknown, tenant_missing),
         *(sent_before_reserved, no_jitter, people_are_believed, gone_for_good),
-        held_is_taken,
+        *(held_is_taken, fee_in_euros),
     )
 }
