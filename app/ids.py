@@ -30,9 +30,14 @@ class Ids:
         self._clock = clock
         self.random_bytes = random_bytes
 
-    def __call__(self, prefix: str) -> str:
-        """Return a new id such as `pay_01jd…` (prefix, underscore, 34 characters)."""
+    def __call__(self, prefix: str, *, after: str | None = None) -> str:
+        """Return a new id such as `pay_01jd…` (prefix, underscore, 34 characters).
+
+        It sorts behind the id `after`, which another host with a faster clock may have made.
+        """
         millis = int(self._clock().timestamp() * 1000)
+        if after is not None:
+            millis = max(millis, _millis_of(after) + 1)
         random = int.from_bytes(self.random_bytes(15))
         return f"{prefix}_{_encode(millis, _TIME_CHARS)}{_encode(random, _RANDOM_CHARS)}"
 
@@ -48,6 +53,13 @@ class Ids:
 def earliest(prefix: str, moment: datetime) -> str:
     """Return what no id of this prefix that was made at `moment` or later sorts before."""
     return f"{prefix}_{_encode(int(moment.timestamp() * 1000), _TIME_CHARS)}"
+
+
+def _millis_of(made: str) -> int:
+    millis = 0
+    for char in made.partition("_")[2][:_TIME_CHARS]:
+        millis = millis << 5 | _ALPHABET.index(char)
+    return millis
 
 
 def is_id(value: str, prefix: str) -> bool:

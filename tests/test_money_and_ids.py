@@ -52,6 +52,15 @@ def test_money_is_an_integer_of_a_known_currency() -> None:
         money.Money(1, "EUR")
 
 
+def test_an_id_sorts_behind_one_of_a_host_whose_clock_is_ahead() -> None:
+    ahead = ids.Ids(lambda: datetime(2026, 11, 22, 12, 0, 5, tzinfo=UTC))("att")
+    here = ids.Ids(lambda: datetime(2026, 11, 22, 12, tzinfo=UTC))
+    assert here("att") < ahead < here("att", after=ahead)
+    assert ids.is_id(here("att", after=ahead), "att")
+    past = here("att", after=ids.Ids(lambda: datetime(2026, 1, 1, tzinfo=UTC))("att"))
+    assert past.startswith(ids.earliest("att", datetime(2026, 11, 22, 12, tzinfo=UTC)))
+
+
 def test_ids_sort_by_time_and_are_not_guessable() -> None:
     moment = datetime(2026, 11, 22, tzinfo=UTC)
     early = ids.Ids(lambda: moment)("pay")

@@ -1,5 +1,6 @@
 """Attempts as rows: frozen before anything is sent, and noted with each request."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, cast
 
@@ -26,15 +27,19 @@ _PAGE_MARGIN = timedelta(minutes=1)
 async def new_attempt(
     change: Change,
     kind: AttemptKind,
+    rows: Sequence[Attempt],
     *,
     amount: int,
     refund: Refund | None = None,
     reference: str | None = None,
 ) -> Attempt:
-    """Freeze the parameters of one intended effect; `reference` is what it acts on."""
+    """Freeze the parameters of one intended effect; `reference` is what it acts on.
+
+    It comes behind the payment's attempts so far, `rows`, whatever the clock of this host says.
+    """
     rt, payment = change.rt, change.payment
     attempt = Attempt(
-        id=rt.ids("att"),
+        id=rt.ids("att", after=max((row.id for row in rows), default=None)),
         merchant_id=payment.merchant_id,
         livemode=payment.livemode,
         payment_id=payment.id,

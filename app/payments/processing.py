@@ -251,7 +251,7 @@ async def _make(
         if refund is None:
             raise Bury("The refund does not exist.")
         refund.status_reason = None
-        return await attempts.new_attempt(change, kind, amount=refund.amount, refund=refund)
+        return await attempts.new_attempt(change, kind, rows, amount=refund.amount, refund=refund)
     if payment.status_reason in {"held_for_operator", "psp_unavailable"}:
         payment.status_reason = "canceling" if kind == "void" else None
     reference = None
@@ -262,7 +262,7 @@ async def _make(
         if reference is None:
             raise Postpone(5.0, "The PSP's reference is not known yet.")
     value = payment.amount if amount is None else amount
-    return await attempts.new_attempt(change, kind, amount=value, reference=reference)
+    return await attempts.new_attempt(change, kind, rows, amount=value, reference=reference)
 
 
 def _next_step(rt: Runtime, attempt: Attempt) -> str:

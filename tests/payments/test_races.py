@@ -17,6 +17,7 @@ from app.payments.settling import settle_due
 from app.runtime import Runtime
 from tests.payments.story import Story, receive
 from tests.support.psp import BookPsp
+from tests.support.runtime import Clock
 from workers.jobs import JOBS, queues
 from workers.runner import Runner
 
@@ -206,4 +207,28 @@ async def test_a_second_hold_does_not_take_the_place_of_the_first(
     assert (await story.get(made.id)).status == "succeeded"
     assert (late.captured, psp.total()) == (0, 10_000)
     assert ["a second time" in (one.reason or "") for one in await story.dead()] == [True]
+    await story.end()
+
+
+async def test_what_waits_is_sent_though_the_host_that_failed_before_was_ahead(
+    rt: Runtime, psp: BookPsp, clock: Clock
+) -> None:
+    """F60, F03, seed 5490: the refused attempt counted as the newest, and no other could be made.
+
+    Its worker was killed before it had written the letter, so the next one tried again.
+    """
+    story = await Story.begin(rt, psp)
+    psp.script.append("rejected")
+    made = await story.charge()
+    (letter,) = await story.dead()
+    clock.forward(seconds=-2)  # The next host's clock is behind.
+    psp.script.extend(["ok", "busy"])
+    await story.unbury(letter)
+    await story.work()
+    refused, waits = (await story.attempts(made.id))[0]
+    assert (refused.state, waits.state) == ("rejected", "created")
+    await story.hurry()
+    assert await story.dead() == []
+    assert (await story.get(made.id)).status == "succeeded"
+    assert psp.total() == 10_000
     await story.end()

@@ -35,10 +35,10 @@ class OrderedIds(Ids):
 
     _made = 0
 
-    def __call__(self, prefix: str) -> str:
+    def __call__(self, prefix: str, *, after: str | None = None) -> str:
         """Return an id whose random part begins with a number that only grows."""
         self._made += 1
-        text = super().__call__(prefix)
+        text = super().__call__(prefix, after=after)
         head = len(earliest(prefix, self._clock()))
         number = f"{self._made:08}"  # Digits are of the ids' alphabet.
         return text[:head] + number + text[head + len(number) :]
