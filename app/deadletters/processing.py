@@ -19,7 +19,7 @@ from app.psp.port import FAILED_LOOKS
 from app.runtime import Runtime
 
 MOST = 200
-_SILENT = "The PSP does not answer the look-up that comes before a retry. Nothing was sent."
+_SILENT = "The look-up that comes before a retry has told nothing. Nothing was sent."
 
 Work = Callable[[Runtime, Claim], Awaitable[None]]
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.deadletters import work
@@ -15,6 +15,7 @@ from app.errors import NotFound
 from app.jobs import Job
 from app.merchants.models import Merchant
 from app.payments.models import Attempt, Payment, PspCall, Refund
+from app.psp.port import KEPT
 
 LOOK = "deadletters.look"
 CARRY_OUT = "deadletters.carry_out"
@@ -222,6 +223,7 @@ async def _with_looks(session: AsyncSession, letters: list[Letter], payment_ids:
     query = (
         select(PspCall.attempt_id, PspCall.kind, PspCall.outcome, PspCall.finished_at)
         .where(PspCall.attempt_id.in_(ids), PspCall.kind != "fee")
+        .where(or_(PspCall.outcome.is_(None), PspCall.outcome != KEPT))  # Nobody was asked.
         .order_by(PspCall.id)
     )
     for attempt_id, kind, outcome, finished in (await session.execute(query)).all() if ids else ():

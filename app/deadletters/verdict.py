@@ -154,10 +154,10 @@ def weigh(letter: Letter, *, now: datetime) -> Verdict:
     if letter.look is None or not is_fresh(letter, now):
         return _ask_first(letter)
     if letter.look.outcome in FAILED_LOOKS:
-        silent = "The PSP did not answer when we asked what became of this."
+        silent = "The PSP has not told us what became of this."
         return Verdict(
             says="unknown",
-            title="Nobody can say yet: the PSP does not answer.",
+            title="Nobody can say yet: the PSP has not told us.",
             because=f"{silent} Nothing is sent before it does.",
             look=True,
             no_retry=f"{silent} Look again first.",

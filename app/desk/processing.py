@@ -33,7 +33,7 @@ from app.psp.port import FAILED_LOOKS, RefundSeen, Result
 from app.reviews.models import Review
 from app.runtime import Runtime
 
-_SILENT = "The PSP does not answer; the decision waits."
+_SILENT = "The PSP has not told us; the decision waits."
 _HOW = {
     "happened": "Recorded as happened, as the PSP confirmed.",
     "otherwise": "Recorded with the amount that the PSP shows.",

@@ -98,8 +98,6 @@ async def _settle(rt: Runtime, step: Step, result: Result, duration: float) -> _
         await calls.complete(change, step, result, duration)
         if result.turned_away:
             attempts.not_let_out(attempt, step)
-            if attempt.state not in {"sent", "unknown", "open"}:
-                return None, DONE  # Others have found out meanwhile.
             return None, _not_now(change, attempt, result.retry_after, result.message)
         settled = await _judge(rt, change, attempt, step, result)
         await change.save()
@@ -141,8 +139,9 @@ def _soon(rt: Runtime) -> float:
 
 
 def _not_now(change: Change, attempt: Attempt, seconds: float | None, why: str | None) -> Ruling:
-    """Leave everything as it is known: nothing was let out."""
-    attempt.next_check_at = change.now + timedelta(seconds=seconds or 0.0)
+    """Leave everything as it is known: nothing was let out, and others may have found out."""
+    if attempt.state in {"sent", "unknown", "open"}:
+        attempt.next_check_at = change.now + timedelta(seconds=seconds or 0.0)
     return Ruling("look", why or "The PSP may not be asked now.", seconds)
 
 

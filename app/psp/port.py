@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-# How the row of a call ends, beside the classes; to whoever asked, both are `not_sent`.
+# How the row of a call ends, beside the classes: kept by ourselves; 401 or 403.
 KEPT, UNAUTHORIZED = "kept", "unauthorized"
 # Classes, and ends, of a look-up that has told nothing.
 FAILED_LOOKS = frozenset({"unknown", "not_sent", "busy", KEPT, UNAUTHORIZED})

@@ -22,9 +22,8 @@ from app.webhooks.models import Delivery, Endpoint, Event
 WINDOW = timedelta(minutes=5)
 STUCK = timedelta(seconds=30)  # Due work that nobody takes for this long.
 _DONE = timedelta(minutes=1)
-# The answers that say that the PSP (or the way to it) has a problem; a decline is a good answer,
-# and what we kept ourselves none.
-_FAULTS = frozenset(FAILED_LOOKS - {KEPT})
+# The answers that say that the PSP (or the way to it) has a problem; a decline is a good answer.
+_FAULTS = FAILED_LOOKS
 _FEWEST = 3
 
 
@@ -232,6 +231,8 @@ async def _psps(session: AsyncSession, now: datetime) -> list[PspHealth]:
         )
         .join(Attempt, Attempt.id == PspCall.attempt_id)
         .where(PspCall.started_at > now - WINDOW)
+        # What we kept back ourselves says nothing about the PSP.
+        .where(or_(PspCall.outcome.is_(None), PspCall.outcome != KEPT))
         .order_by(PspCall.started_at.desc())
         .limit(5_000)
     )

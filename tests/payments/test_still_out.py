@@ -169,6 +169,31 @@ async def test_what_was_noted_long_ago_is_not_sent(rt: Runtime, psp: BookPsp, cl
     await story.end()
 
 
+async def test_what_is_too_old_takes_no_room_at_the_gate(
+    rt: Runtime, psp: BookPsp, clock: Clock
+) -> None:
+    """F08: nor the one probe that an open breaker lets out."""
+    story = await Story.begin(rt, psp)
+    rt.made_gates = gates = OpenGates(rt)
+    entered: list[str] = []
+    gates.before = lambda: entered.append("a call")
+    made = await story.create(payment_method="pm_card_visa")
+    timer = rt.timer
+
+    def stands_still() -> float:
+        rt.timer = timer
+        clock.forward(minutes=2)
+        return timer()
+
+    rt.timer = stands_still
+    await story.work()
+    assert entered == []
+    await story.hurry()
+    assert len(entered) == 2
+    assert (await story.get(made.id)).status == "succeeded"
+    await story.end()
+
+
 async def test_what_stood_still_says_nothing_about_the_psp(
     rt: Runtime, psp: BookPsp, clock: Clock
 ) -> None:

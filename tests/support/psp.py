@@ -58,7 +58,7 @@ class BookPsp:
     `script` holds what happens to the next calls: `lost` (done, reply lost), `never` (not done,
     no reply), `not_sent`, `busy`, `unauthorized`, `declined`, `rejected`, `pending` (the PSP
     decides later), or `ok`. Empty: everything works. `looks` does the same for
-    look-ups: `lost` or `ok`.
+    look-ups: `lost`, `unauthorized` or `ok`.
     `amounts` holds what is done in place of the amount that is asked for, by kind of attempt.
     `meanwhile` is awaited in the middle of the next mutating call: what else happens just then;
     `while_looking` the same of the next look-up.
@@ -269,8 +269,11 @@ class BookPsp:
         meanwhile, self.while_looking = self.while_looking, None
         if meanwhile is not None:
             await meanwhile()
-        if self.looks and self.looks.popleft() == "lost":
-            return Result(cls="unknown", resend=False, message="The look-up failed.")
+        fault = self.looks.popleft() if self.looks else "ok"
+        if fault != "ok":
+            known = fault == "unauthorized"
+            why = "Invalid key." if known else "The look-up failed."
+            return Result(cls="unknown", resend=False, unauthorized=known, message=why)
         if request.kind == "refund":
             found = [
                 one

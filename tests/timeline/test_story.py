@@ -102,6 +102,12 @@ async def test_a_credential_that_the_psp_does_not_accept_is_named(
     await story.work()
     said = "We told the PSP to prepare a charge of 128.40 EUR. It does not accept our credential"
     assert said in titles(await told(story, made.id))
+    psp.script.extend(["ok", "lost"])
+    psp.looks.append("unauthorized")
+    for _ in range(2):
+        await story.hurry()
+    asked = "We asked the PSP. It does not accept our credential"
+    assert asked in titles(await told(story, made.id))
     await story.hurry()
     assert (await story.get(made.id)).status == "succeeded"
     await story.end()

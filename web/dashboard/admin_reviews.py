@@ -16,6 +16,7 @@ from app.desk.operations import ReviewUnknown
 from app.desk.queries import Item
 from app.errors import Conflict, Refused
 from app.ids import is_id
+from app.psp.port import KEPT
 from app.timeline import queries as timeline
 from app.timeline.schemas import Moment
 from web.dashboard import forms
@@ -195,7 +196,8 @@ def _checked(review_id: str) -> str:
 
 def _shown(request: Req, viewer: Viewer, item: Item, moments: Sequence[Moment]) -> ReviewPage:
     rt, review, attempt = runtime(request), item.review, item.attempt
-    looks = [call for call in item.calls if call.kind == "lookup" and call.outcome is not None]
+    told = [call for call in item.calls if call.outcome not in {None, KEPT}]
+    looks = [call for call in told if call.kind == "lookup"]
     psp = psp_name(item.payment.psp)
     return ReviewPage(
         item=item,

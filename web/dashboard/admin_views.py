@@ -15,6 +15,7 @@ from app.deadletters.verdict import Letter, Verdict, asks_psp, judge, weigh
 from app.jobs import Job
 from app.payments import queries as payments
 from app.payments.models import Attempt, PspCall
+from app.psp.port import KEPT
 from app.runtime import Runtime
 from app.timeline import queries as timeline
 from app.timeline.schemas import Moment
@@ -48,7 +49,6 @@ _OUTCOMES = {
     "not_found": "Not found",
     "mismatch": "Something else than we asked for",
     "not_sent": "The question never left us",
-    "kept": "The PSP could not be asked",
     "unauthorized": "The PSP does not accept our credential",
     "busy": "The PSP is busy",
     "unknown": "No answer that we can read",
@@ -237,6 +237,7 @@ def _look(letter: Letter, calls: Sequence[PspCall]) -> Look | None:
         call
         for call in calls
         if call.kind == "lookup" and attempt is not None and call.attempt_id == attempt.id
+        if call.outcome != KEPT
     ]
     if not looks:
         return None
@@ -251,7 +252,8 @@ def outcome_words(outcome: str | None) -> str:
 
 def key_of(rt: Runtime, attempt: Attempt | None, calls: Sequence[PspCall]) -> Key | None:
     """Return the key of an attempt at its PSP with its age; None when nothing was sent."""
-    mine = [c for c in calls if attempt is not None and c.attempt_id == attempt.id and c.key]
+    asked = [c for c in calls if c.key and c.outcome != KEPT]
+    mine = [c for c in asked if attempt is not None and c.attempt_id == attempt.id]
     if attempt is None or not mine:
         return None
     known = attempt.connection_id in set(rt.connections)

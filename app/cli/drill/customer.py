@@ -23,7 +23,7 @@ class _Page(NamedTuple):
 
 
 class Customer:
-    """Tries whatever fails again, as one who reloads a page; each payment has an own one."""
+    """Tries whatever fails again, as one who reloads a page; pays for any number of orders."""
 
     def __init__(self, port: int, host: str) -> None:
         """Prepare; `port` is where to find our pages, `host` what their server is called."""
@@ -41,7 +41,7 @@ class Customer:
     async def pay(self, address: str, cards: Sequence[str], ended: Ended) -> bool:
         """Pay at our address with the first card that is not declined; then come back to us.
 
-        False: the payment had ended before, as `ended` tells or the PSP's page.
+        False: no card was taken, or the payment ended first, as `ended` or the PSP's page tells.
         """
         page = await self._page_of_psp(address, ended)
         if page is None:

@@ -114,9 +114,9 @@ def _round(
     faults: list[Fault] = []
     placed: dict[str, bool] = {}
     for target in targets:
-        fault = _kill(chance, decks, target, lease, after_life=placed.get(target, True))
         # A failpoint is armed as a process starts, so only one that ended the life before leads
         # to another.
+        fault = _kill(chance, decks, target, lease, after_life=placed.get(target, False))
         placed[target] = fault.how in {"kill", "term"}
         faults.append(fault)
     faults += _lines(chance, max(1, kills // 4), postgres=postgres)

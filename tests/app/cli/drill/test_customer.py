@@ -14,7 +14,10 @@ _WAY = {"Location": f"http://localhost:1{_BACK}?status=hint"}
 
 
 class Net(NamedTuple):
-    """Our server and the PSP's in one: `script` has the next answers, `asked` what was asked."""
+    """Our server and the PSP's in one: `script` has the next answers, `asked` what was asked.
+
+    A request with the name of the other one is refused, as our own server does.
+    """
 
     customer: Customer
     script: list[tuple[int, dict[str, str]]]
@@ -22,7 +25,7 @@ class Net(NamedTuple):
     port: int
 
     def to_psp(self) -> tuple[int, dict[str, str]]:
-        return 303, {"Location": f"http://127.0.0.1:{self.port}{_PAY}"}
+        return 303, {"Location": f"http://localhost:{self.port}{_PAY}"}
 
 
 @pytest.fixture
@@ -33,6 +36,8 @@ async def net(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Net]:
     async def answer(request: web.Request) -> web.Response:
         form = await request.post()
         asked.append(f"{request.method} {request.path} {form.get('number', '')}".strip())
+        if (request.host == "localhost:1") != request.path.startswith("/checkout/"):
+            return web.Response(status=421)
         status, headers = script.pop(0)
         if not status:
             assert request.transport is not None
