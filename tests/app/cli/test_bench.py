@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from statistics import median
 from typing import Any
 
 import pytest
@@ -47,7 +48,10 @@ def test_accepting_is_compared_with_the_inserts_alone() -> None:
     assert found["machine"]["postgres"]["fsync"] == "on"
     assert len(found["api"]["rates"]) == len(found["raw"]["rates"]) == 2
     assert found["api"]["rate"] > 0
-    assert 0 < found["ratio"] < 1
+    # How large it is, a test does not judge: the machine may have something else to do meanwhile.
+    both = zip(found["api"]["rates"], found["raw"]["rates"], strict=True)
+    each = [ours / raw for ours, raw in both]
+    assert found["ratio"] == pytest.approx(median(each), rel=0.01)
     # Each side is charged with what it uses: the raw inserts never touch the web process.
     assert found["api"]["cpu_ms_each"]["web"] > found["raw"]["cpu_ms_each"]["web"]
     latency = found["half_latency_ms"]
