@@ -171,6 +171,8 @@ async def _start(
     mine = [row for row in rows if row.kind == kind and row.refund_id == refund_id]
     if kind == "void" and change.payment.status in FINAL:
         mine = wanted.of_hold(change, rows, mine)
+    if kind == "capture":
+        await wanted.drop_idle_void(change, rows)
     if kind in LANE and any(row.state in _BUSY for row in rows if row.kind in LANE - {kind}):
         # The other one's outcome decides whether this is still to be done.
         seconds = backoff(rt, job.tries, cap=60.0, at_least=1.0)

@@ -47,6 +47,16 @@ async def is_wanted(
     return payment.status == "processing"
 
 
+async def drop_idle_void(change: Change, rows: list[Attempt]) -> None:
+    """End a void that was never sent and is not wanted: nobody may come to it before a capture.
+
+    Its job may lie in the dead letters, while the customer was faster than the end of the page.
+    """
+    if not await is_wanted(change, rows, "void", None, None):
+        drop_unsent(change, rows, "void")
+        await change.session.flush()  # The database refuses a second one that waits.
+
+
 def of_hold(change: Change, rows: list[Attempt], voids: list[Attempt]) -> list[Attempt]:
     """Return the voids that are not settled, after ending what waits to let go of another hold."""
     hold = hold_left(change.payment, rows)

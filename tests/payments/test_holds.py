@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import select, update
 
 from app.janitor import processing as janitor
+from app.jobs import Job
 from app.payments import resolving
 from app.payments.models import Attempt
 from app.psp.port import RefundSeen
@@ -298,4 +299,30 @@ async def test_a_hold_that_went_while_the_end_of_its_page_was_unknown_has_not_ex
     assert (ended.status, ended.status_reason) == ("canceled", "authorization_expired")
     async with rt.sessions.read() as session:
         assert await session.scalar(select(Review.id).where(Review.state == "open")) is None
+    await story.end()
+
+
+async def test_a_capture_does_not_wait_for_an_end_of_the_page_that_lies_in_the_dead_letters(
+    rt: Runtime, psp: BookPsp
+) -> None:
+    """F29, seed 8106: the customer was faster, and the PSP away for long before that."""
+    story = await Story.begin(rt, psp)
+    psp.pages_end = True
+    made = await story.create(capture_method="manual")
+    await story.work()
+    (page,), _ = await story.attempts(made.id)
+    psp.script.append("not_sent")
+    async with rt.sessions.begin() as session:
+        long_ago = rt.clock() - timedelta(hours=25)
+        of = (Job.payment_id == made.id, Job.kind == "payments.expire")
+        await session.execute(update(Job).where(*of).values(created_at=long_ago))
+    await story.hurry()
+    assert [letter.kind for letter in await story.dead()] == ["payments.expire"]
+    charge = psp.pay(page.id)
+    await receive(rt, "evt_held", psp_reference=charge.id, attempt_id=page.id)
+    await story.work()
+    await story.capture(made.id)
+    await story.work()
+    assert (await story.get(made.id)).status == "succeeded"
+    assert charge.status == "succeeded"
     await story.end()
