@@ -149,8 +149,9 @@ async def failing_fsync(folder: Path, tell: Tell) -> None:
         if not {503} <= set(statuses) <= {201, 503}:
             raise Wrong(f"a failing fsync was answered with {statuses}")
         # What the kernel has of it and the disk has not is told apart by a start from the file.
+        pid = stage.house.pid("web")
         stage.house.signal("web", signal.SIGKILL)
-        await gone(stage.house, "web")
+        await gone(stage.house, "web", pid)
         await until_ready(stage.house, "web")
         seconds = await accepts_again(stage)
         tell(

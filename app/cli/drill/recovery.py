@@ -96,8 +96,9 @@ async def database(house: House, shop: Shop, client: Client, repeats: int) -> Ti
     seconds = []
     for _ in range(repeats):
         began = monotonic()
+        pid = house.pid("postgres")
         house.signal("postgres", signal.SIGKILL)
-        await gone(house, "postgres")
+        await gone(house, "postgres", pid)
         [order] = await shop.batch(1)
         seconds.append(monotonic() - began)
         await _finals(client, [order], began)

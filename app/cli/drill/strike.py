@@ -100,16 +100,17 @@ async def _kills(house: House, target: str, faults: list[Fault], done: Noted) ->
     """Signals to one process, one after the other, each when it works again."""
     armed = False
     for index, fault in enumerate(faults):
+        hit: int | None = None
         if armed:
-            placed = await _happens(house, target, fault)
+            hit = await _happens(house, target, fault)
         else:
             await until_ready(house, target)
             await asyncio.sleep(fault.gap)
-            placed = False
-        began = monotonic()
-        if not placed:
+        began, placed = monotonic(), hit is not None
+        if hit is None:
+            hit = house.pid(target)
             house.signal(target, _SIGNALS.get(fault.how, signal.SIGSTOP))
-        ended = await _ended(house, target, fault)
+        ended = await _ended(house, target, fault, hit)
         following = faults[index + 1].spec if index + 1 < len(faults) else None
         armed = ended and following is not None
         if ended and target in _WITH_PLACES:
@@ -121,28 +122,32 @@ async def _kills(house: House, target: str, faults: list[Fault], done: Noted) ->
         done.note(fault, placed=placed, seconds=seconds)
 
 
-async def _happens(house: House, target: str, fault: Fault) -> bool:
-    """Wait until a failpoint has struck by itself; False when no work came by."""
+async def _happens(house: House, target: str, fault: Fault) -> int | None:
+    """Wait until a failpoint has struck by itself; return the process that it struck.
+
+    None: no work came by. Another process may have taken its place already.
+    """
     begun: float | None = None
     ends = monotonic() + _READY_SECONDS
     while monotonic() < ends:
-        if house.fired(target, fault.spec or ""):
-            return True
+        pid = house.pid(target)
         if begun is None and await house.ready(target):
             begun = monotonic()
-        if begun is not None and monotonic() - begun > _PLACE_SECONDS:
-            return house.fired(target, fault.spec or "")
         await asyncio.sleep(_TICK)
+        if house.fired(target, fault.spec or ""):
+            return pid
+        if begun is not None and monotonic() - begun > _PLACE_SECONDS:
+            return None
     raise TimeoutError(_missing(house, target))
 
 
-async def _ended(house: House, target: str, fault: Fault) -> bool:
+async def _ended(house: House, target: str, fault: Fault, pid: int) -> bool:
     """See a fault to its end; tell whether the process is gone and another one follows."""
     if fault.how in {"stop", "block"}:
         await asyncio.sleep(fault.seconds)
         house.signal(target, signal.SIGCONT)
         return False
-    await gone(house, target)
+    await gone(house, target, pid)
     return True
 
 
@@ -150,19 +155,23 @@ async def restart(house: House) -> None:
     """End web server and workers in good order and wait until the next ones work."""
 
     async def one(name: str) -> None:
+        pid = house.pid(name)
         house.signal(name, signal.SIGTERM)
-        await gone(house, name)
+        await gone(house, name, pid)
         house.arm(name, None)  # Also takes away the word of the one before that it is ready.
         await until_ready(house, name)
 
     await asyncio.gather(*[one(name) for name in ("web", *house.workers)])
 
 
-async def gone(house: House, target: str) -> None:
-    """Wait until a process has ended; one that does not is killed."""
+async def gone(house: House, target: str, pid: int) -> None:
+    """Wait until a process has ended; one that does not is killed.
+
+    By its id: what takes its place may be there before anybody has seen it gone.
+    """
     ends = monotonic() + _END_SECONDS
     while True:
-        if not house.alive(target):
+        if not house.alive(target) or house.pid(target) != pid:
             return
         if monotonic() > ends:
             house.signal(target, signal.SIGKILL)

@@ -10,6 +10,7 @@ import pytest
 
 from app.cli.drill import recovery, strike
 from app.cli.drill.client import Answer, Ask
+from app.cli.drill.plan import Fault
 from app.cli.drill.proxy import FAIR, Weather
 from app.cli.drill.shop import Shop
 
@@ -106,6 +107,9 @@ async def test_web_and_workers_are_ended_and_awaited() -> None:
         def alive(self, name: str) -> bool:
             return name in self.living
 
+        def pid(self, name: str) -> int:
+            return 1
+
         def arm(self, name: str, spec: str | None) -> None:
             assert spec is None
             happened.append((name, "armed"))
@@ -118,3 +122,40 @@ async def test_web_and_workers_are_ended_and_awaited() -> None:
     await strike.restart(house)
     for name in ("web", "worker-1", "worker-2"):
         assert [what for who, what in happened if who == name] == ["SIGTERM", "armed", "ready"]
+
+
+class _Replaced:
+    """A house in which the next process is there before anybody has seen the last one gone."""
+
+    def __init__(self, lives: list[int], fires: int) -> None:
+        self.lives = lives
+        self.fires = fires  # The life in which the failpoint strikes.
+        self.signals: list[signal.Signals] = []
+
+    def pid(self, _name: str) -> int:
+        return self.lives[0]
+
+    def alive(self, _name: str) -> bool:
+        return True
+
+    async def ready(self, _name: str) -> bool:
+        return True
+
+    def fired(self, _name: str, _spec: str) -> bool:
+        """Its process is gone by then, and another one has begun."""
+        struck = self.lives[0] == self.fires and len(self.lives) > 1
+        if struck:
+            self.lives.pop(0)
+        return struck
+
+    def signal(self, _name: str, number: signal.Signals) -> None:
+        self.signals.append(number)
+
+
+async def test_a_process_whose_place_was_taken_at_once_is_not_killed_again() -> None:
+    """What came in its place was waited for, and killed, after twelve seconds."""
+    house: Any = _Replaced([7, 8], fires=7)
+    fault = Fault(target="worker-1", how="kill", gap=0.0, place="jobs.after_claim", nth=1)
+    assert await strike._happens(house, "worker-1", fault) == 7
+    assert await strike._ended(house, "worker-1", fault, 7)
+    assert house.signals == []
