@@ -64,11 +64,11 @@ class Story:
 
     @classmethod
     async def with_page(
-        cls, rt: Runtime, psp: BookPsp
+        cls, rt: Runtime, psp: BookPsp, **fields: Any
     ) -> tuple["Story", schemas.PaymentShape, Attempt]:
         """Begin with a hosted payment whose page is open; return it and its attempt, too."""
         story = await cls.begin(rt, psp)
-        made = await story.create()
+        made = await story.create(**fields)
         await story.work()
         (attempt,), _ = await story.attempts(made.id)
         assert attempt.state == "open"

@@ -57,11 +57,8 @@ async def test_what_is_refused_while_the_end_of_its_page_is_unknown_is_let_go_of
 
 async def test_an_old_letter_about_a_cancel_takes_no_hold_away(rt: Runtime, psp: BookPsp) -> None:
     """I6: the page's end was refused, the customer paid, and a capture waits for a person."""
-    story = await Story.begin(rt, psp)
     psp.pages_end = True
-    made = await story.create(capture_method="manual")
-    await story.work()
-    (page,), _ = await story.attempts(made.id)
+    story, made, page = await Story.with_page(rt, psp, capture_method="manual")
     psp.script.append("rejected")
     await story.hurry()
     assert len(await story.dead()) == 1
@@ -277,12 +274,9 @@ async def test_a_hold_that_went_while_the_end_of_its_page_was_unknown_has_not_ex
     rt: Runtime, psp: BookPsp, amount: int
 ) -> None:
     """F29, F21, seed 4193: the shop had asked to capture it, and was told that nobody had paid."""
-    story = await Story.begin(rt, psp)
     psp.pages_end = True
     psp.amounts["checkout"] = amount
-    made = await story.create(capture_method="manual")
-    await story.work()
-    (page,), _ = await story.attempts(made.id)
+    story, made, page = await Story.with_page(rt, psp, capture_method="manual")
     psp.script.append("never")
     await story.hurry()
     charge = psp.pay(page.id)
@@ -306,11 +300,8 @@ async def test_a_capture_does_not_wait_for_an_end_of_the_page_that_lies_in_the_d
     rt: Runtime, psp: BookPsp
 ) -> None:
     """F29, seed 8106: the customer was faster, and the PSP away for long before that."""
-    story = await Story.begin(rt, psp)
     psp.pages_end = True
-    made = await story.create(capture_method="manual")
-    await story.work()
-    (page,), _ = await story.attempts(made.id)
+    story, made, page = await Story.with_page(rt, psp, capture_method="manual")
     psp.script.append("not_sent")
     async with rt.sessions.begin() as session:
         long_ago = rt.clock() - timedelta(hours=25)

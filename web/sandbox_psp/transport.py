@@ -76,9 +76,13 @@ async def drip(
     await send({"type": "http.response.start", "status": status, "headers": fields})
     size = max(1, -(-len(body) // steps))
     parts = [body[start : start + size] for start in range(0, len(body), size)]
-    for part in parts:
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    for number, part in enumerate(parts, 1):
+        # Each part has its moment, the last one the end: many sleeps may each end early, and who
+        # has read as much as the head says waits for nothing more.
+        await asyncio.sleep(began + seconds * number / len(parts) - clock())
         await send({"type": "http.response.body", "body": part, "more_body": True})
-        await asyncio.sleep(seconds / len(parts))
     await send({"type": "http.response.body", "body": b""})
 
 

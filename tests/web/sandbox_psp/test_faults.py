@@ -164,8 +164,8 @@ async def test_f14_an_answer_that_cannot_be_read_hides_a_charge(
     # A slow body arrives whole in the end.
     with contextlib.nullcontext() if token == "slow_body" else pytest.raises(UNREADABLE):
         await confirm(client, intent.id, token)
-    # Each of the many sleeps of a slow body may end a millisecond early.
-    assert time.monotonic() - began > (0.2 if token == "slow_body" else 0)
+    # A sleep may end a clock's tick early.
+    assert time.monotonic() - began > (0.29 if token == "slow_body" else 0)
     assert charged(sandbox, intent.id) == [900]
     assert (await confirm(client, intent.id, token)).status == "succeeded"
     assert charged(sandbox, intent.id) == [900]
